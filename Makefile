@@ -1,0 +1,41 @@
+# Each target sets up what it needs, in .venv. PYTHON chooses the interpreter that makes it.
+PYTHON ?= python3
+BIN = .venv/bin
+BASE = .venv/.base
+CHECKS = .venv/.check
+TORCH = .venv/.torch
+
+.PHONY: train test check parity clean
+
+train: $(BASE)  ## train the default model on the names that come with the package; print samples
+	$(BIN)/ownt train
+
+test: $(BASE)  ## run the tests
+	$(BIN)/python -m pytest
+
+check: $(CHECKS)  ## format, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/test_imports.py
+
+parity: $(TORCH)  ## compare values, gradients and training with PyTorch
+	$(BIN)/python -m pytest -m parity tests/parity
+
+clean:
+	rm -rf .venv
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+$(BASE): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@
+
+$(CHECKS): $(BASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
+	touch $@
+
+$(TORCH): $(BASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
+	touch $@

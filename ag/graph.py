@@ -1,0 +1,121 @@
+"""Backward: from a loss to the gradients of all leaves, without recursion, freeing as it goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from operator import attrgetter
+from typing import final
+
+from ag import kernels
+from ag.node import Node
+from ag.slot import SPENT, GradSlot
+from ownt import Tensor
+from ownt.kernel import Out
+from ownt.thread import state
+
+_by_sequence = attrgetter("record.sequence")
+
+
+@final
+class _Running(threading.local):
+    """Leaves whose hooks run when the outermost backward of this thread ends."""
+
+    hooked: dict[int, GradSlot] | None = None
+
+
+_running = _Running()
+
+
+def backward(loss: Node, grad: Tensor | None = None) -> None:
+    """Add the gradient of `loss` to the slot of every leaf it was computed from.
+
+    `grad` is the gradient of the loss itself, of its shape; 1 for a scalar. What the graph saved is freed
+    on the way: a graph serves one backward.
+    Raises: RuntimeError on a second backward, on a constant, and if a saved tensor was changed in place;
+            ValueError if `loss` is no scalar and no `grad` is given, or one of another shape.
+    """
+    root = loss.slot
+    if root is None:
+        raise RuntimeError(
+            "backward: expected a loss computed from a parameter; got a constant. Use ag.param, outside no_grad"
+        )
+    if grad is None and loss.size != 1:
+        raise ValueError(
+            f"backward: expected a scalar loss; got shape {loss.shape}. Reduce it (sum, mean) or give grad"
+        )
+    if grad is not None and (grad.shape, grad.dtype) != (root.shape, root.dtype):
+        raise ValueError(
+            f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
+        )
+    _running.hooked = {}
+    try:
+        run(root, grad)
+        for slot in _running.hooked.values():
+            _run_hooks(slot)
+    finally:
+        _running.hooked = None
+
+
+def run(root: GradSlot, grad: Tensor | None, boundary: Collection[int] = ()) -> None:
+    """Walk back from `root`, as far as the leaves and the slots whose ids are in `boundary`."""
+    order = _reachable(root, boundary)
+    if grad is None:
+        kernels.fill(1, out=root.out())
+    else:
+        kernels.copy(grad, out=root.out())
+    del root
+    place = state.path, state.op
+    try:
+        while order:
+            _step(order.pop())
+    finally:
+        state.path, state.op = place
+
+
+def _step(slot: GradSlot) -> None:
+    """Run one record's rule on its complete gradient; free what it saved, and the gradient."""
+    record, slot.record = slot.record, SPENT
+    if slot.tensor is None or record is None:  # nothing came this way, or it went through a window
+        return
+    state.path, state.op = record.path, record.op.name
+    if slot.hooks:
+        _run_hooks(slot)
+    record.run(slot.tensor)
+    slot.drop()
+
+
+def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
+    """Slots with a record between `root` and the leaves, in the order in which their ops ran."""
+    seen = {id(root)}
+    todo, order = [root], []
+    while todo:
+        slot = todo.pop()
+        if slot.record is SPENT:
+            raise RuntimeError(
+                "backward: expected a graph of its own for each backward; got one through which backward has gone: "
+                "what it saved is freed. Compute the loss again, or add up the losses before one backward"
+            )
+        if slot.hooks and slot.leaf and _running.hooked is not None:
+            _running.hooked[id(slot)] = slot
+        if slot.record is None or id(slot) in boundary:
+            continue
+        order.append(slot)
+        for source in slot.record.slots:
+            if source is not None and id(source) not in seen:
+                seen.add(id(source))
+                todo.append(source)
+    order.sort(key=_by_sequence)
+    return order
+
+
+def _run_hooks(slot: GradSlot) -> None:
+    for hook in list((slot.hooks or {}).values()):
+        if slot.tensor is None:
+            return
+        slot.make_sole()
+        replacement = hook(slot.tensor)
+        if replacement is not None:
+            if replacement.shape != slot.shape:
+                raise ValueError(f"gradient hook: expected shape {slot.shape} back; got {replacement.shape}")
+            kernels.copy(replacement, out=Out(slot.tensor))

@@ -1,0 +1,191 @@
+"""Ops: forward, gradient and samples of one function, declared together and found through the registry.
+
+```
+@op
+def mul(a: Tensor | float, b: Tensor | float):   # the annotations say which arguments are tensors
+    ...
+    return y, (a, b)                             # the result, and all that the gradient may see
+
+@mul.vjp
+def _(g, saved, da, db):                         # a slot dX for each argument X with a gradient, None if not wanted
+    ...
+
+mul.samples = [...]                              # what the tests of every op run on it
+```
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, final
+
+from ag import node as nodes
+from ag.sample import Sample
+from ag.slot import GradSlot, Record, View
+from ownt import Tensor
+from ownt import device as devices
+from ownt.dtype import is_integer
+from ownt.thread import state
+
+Indices = Tensor  # annotates an argument of integers, which has no gradient and may differ in dtype
+
+registry: dict[str, Op] = {}
+next_sequence = count(1).__next__
+
+
+@final
+class Recording(threading.local):
+    """Whether ops of this thread are recorded for backward."""
+
+    enabled = True
+
+
+recording = Recording()
+
+
+@final
+class no_grad:
+    """Ops run inside are not recorded: `with ag.no_grad(): ...`."""
+
+    def __enter__(self) -> None:
+        self._before = recording.enabled
+        recording.enabled = False
+
+    def __exit__(self, *_: object) -> None:
+        recording.enabled = self._before
+
+
+@final
+class Op:
+    """A function of tensors with a gradient. Call it with Nodes, Tensors, arrays or, where it says so, numbers."""
+
+    def __init__(self, forward: Callable[..., Any], view: dict[str, bool] | None = None) -> None:
+        self.name = forward.__name__
+        self.forward = forward
+        self.rule: Callable[..., None] | None = None
+        self.samples: list[Sample] = []
+        self.view = view
+        self.__doc__ = forward.__doc__
+        self.__name__ = self.name
+        self.signature = inspect.signature(forward)
+        parameters = list(self.signature.parameters.values())
+        self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self._kinds = [str(p.annotation).split("[")[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
+        self._tensors = [i for i, kind in enumerate(self._kinds) if "Tensor" in kind or "Indices" in kind]
+        self._slots: list[int] = []
+        registry[self.name] = self
+
+    def vjp(self, rule: Callable[..., None]) -> Callable[..., None]:
+        """Register the gradient: `rule(g, saved, *slots)`, its slots named d<argument>."""
+        self.rule = rule
+        names = [name.removeprefix("d") for name in list(inspect.signature(rule).parameters)[2:]]
+        if not self.variadic:
+            self._slots = [self._positional.index(name) for name in names]
+        return rule
+
+    def __call__(self, *args: Any, **options: Any) -> nodes.Node:
+        if self.variadic or options:
+            args, options = self._arrange(args, options)
+        values = list(args)
+        wanted = False
+        for i in self._tensor_positions(len(args)):
+            arg = args[i]
+            if type(arg) is nodes.Node:
+                values[i] = arg.tensor
+                wanted = wanted or arg.slot is not None
+            elif type(arg) is not Tensor and arg is not None:
+                values[i] = self._constant(arg, i)
+        self._check(values)
+        outer, state.op = state.op, self.name
+        try:
+            y, saved = self.forward(*values, **options)
+        finally:
+            state.op = outer
+        if not (wanted and recording.enabled) or self.rule is None:
+            return nodes.Node(y)
+        return self._record(y, saved, args)
+
+    def _record(self, y: Tensor, saved: tuple, args: tuple) -> nodes.Node:
+        positions = range(len(args)) if self.variadic else self._slots
+        slots = [args[i].slot if i < len(args) and type(args[i]) is nodes.Node else None for i in positions]
+        slot = GradSlot(y)
+        slot.record = Record(self, saved, slots, next_sequence(), state.path)
+        source = slots[0] if self.view else None
+        if source is not None and (source.source is None or not self.view["same_order"]):  # type: ignore[index]
+            slot.source = source
+            slot.view = View(self.forward, args[1:], **self.view)  # type: ignore[arg-type]
+        return nodes.Node(y, slot)
+
+    def _tensor_positions(self, given: int) -> Iterator[int] | range | list[int]:
+        if self.variadic:
+            return range(given)
+        return self._tensors if given >= len(self._positional) else [i for i in self._tensors if i < given]
+
+    def _arrange(self, args: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Tensors given by keyword go among the positional arguments; a list of tensors is spread."""
+        if self.variadic:
+            if len(args) and isinstance(args[0], (list, tuple)):
+                keywords = [p.name for p in self.signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+                options = dict(zip(keywords, args[1:], strict=False)) | options
+                args = tuple(args[0])
+            return args, options
+        bound = self.signature.bind(*args, **options)
+        if any(self._positional.index(name) in self._tensors for name in options if name in self._positional):
+            bound.apply_defaults()
+        return bound.args, bound.kwargs
+
+    def _constant(self, value: Any, i: int) -> Any:
+        """A number stays a number where the op takes numbers; anything else becomes a tensor."""
+        kind = self._kinds[0] if self.variadic else self._kinds[i]
+        if isinstance(value, (bool, int, float)) or (
+            hasattr(value, "dtype") and hasattr(value, "item") and not devices.is_array(value)
+        ):
+            number = value if isinstance(value, (bool, int, float)) else value.item()
+            return number if "float" in kind else nodes.as_tensor(number)
+        return nodes.as_tensor(value)
+
+    def _check(self, values: list[Any]) -> None:
+        """One dtype and one device among the tensors; integers for indices."""
+        first: Tensor | None = None
+        for i in self._tensor_positions(len(values)):
+            value = values[i]
+            if type(value) is not Tensor:
+                continue
+            if not self.variadic and self._kinds[i].startswith("Indices"):
+                if not is_integer(value.dtype):
+                    raise TypeError(
+                        f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. "
+                        "Use astype('int64')"
+                    )
+            elif first is None:
+                first = value
+            elif value.dtype != first.dtype:
+                raise TypeError(
+                    f"{self.name}: expected tensors of one dtype; got {first.dtype} and {value.dtype}. "
+                    f"Convert one: tensor.astype('{first.dtype}')"
+                )
+            elif value.device != first.device:
+                raise ValueError(
+                    f"{self.name}: expected tensors on one device; got {first.device} and {value.device}. "
+                    f"Move one: tensor.to('{first.device}')"
+                )
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.signature}>"
+
+
+def op(forward: Callable[..., Any]) -> Op:
+    """Declare an op by its forward function, which returns its result and what it saves for the gradient."""
+    return Op(forward)
+
+
+def view_op(covers: bool, same_order: bool = False) -> Callable[[Callable[..., Any]], Op]:
+    """Declare an op whose result is a view of its first argument; its gradient is written through the same view.
+
+    covers: every element of the argument is in the view; same_order: and in the same order.
+    """
+    return lambda forward: Op(forward, {"covers": covers, "same_order": same_order})

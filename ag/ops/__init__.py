@@ -1,0 +1,1 @@
+"""The ops, a file a family: kernels, forward, gradient and samples together."""

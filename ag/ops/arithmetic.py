@@ -1,0 +1,257 @@
+"""Arithmetic with broadcasting: add, sub, mul, div, neg, pow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ag import kernels
+from ag.op import op
+from ag.sample import Sample, between, normal
+from ag.slot import GradSlot
+from ownt import Tensor, scratch
+from ownt import device as devices
+from ownt.kernel import Kernel, Out, kernel
+
+Operand = Tensor | float
+
+
+def result_for(name: str, a: Operand, b: Operand) -> Tensor:
+    """The uninitialised result of a binary op, of the operands' broadcast shape.
+
+    Raises: ValueError if the shapes do not broadcast; TypeError for a fraction added to integers.
+    """
+    tensors = [x for x in (a, b) if type(x) is Tensor]
+    if not tensors:
+        raise TypeError(f"{name}: expected a tensor among its arguments; got the numbers {a} and {b}")
+    number = next((x for x in (a, b) if type(x) is float), None)
+    if number is not None and tensors[0].dtype.kind != "f":
+        raise TypeError(
+            f"{name}: expected a float tensor beside the number {number}; got {tensors[0].dtype}. Use astype('float32')"
+        )
+    return scratch.empty(broadcast_shape(name, *(t.shape for t in tensors)), like=tensors[0])
+
+
+def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape to which all broadcast. Raises: ValueError naming the op."""
+    if all(shape == shapes[0] for shape in shapes):
+        return shapes[0]
+    width = max(map(len, shapes))
+    padded = [(1,) * (width - len(shape)) + shape for shape in shapes]
+    result = []
+    for sizes in zip(*padded, strict=True):
+        wide = {size for size in sizes if size != 1}
+        if len(wide) > 1:
+            raise ValueError(
+                f"{name}: expected shapes that broadcast (equal sizes, or 1, aligned at the right); "
+                f"got {' and '.join(map(str, shapes))}. Use reshape to line the axes up"
+            )
+        result.append(wide.pop() if wide else 1)
+    return tuple(result)
+
+
+def contribute(slot: GradSlot | None, function: Kernel, g: Tensor, *args: Any) -> None:
+    """Add function(g, *args), of g's shape, to a slot, summed over the axes its operand was broadcast along."""
+    if slot is None:
+        return
+    if slot.shape == g.shape:
+        function(g, *args, out=slot.out())
+        return
+    full = scratch.empty(g.shape, like=g, kind="workspace")
+    function(g, *args, out=Out(full))
+    kernels.sum_to(full, out=slot.out())
+
+
+def pass_on(slot: GradSlot | None, g: Tensor) -> None:
+    """Let a gradient through unchanged, summed where its operand was broadcast."""
+    if slot is None:
+        return
+    if slot.shape == g.shape:
+        slot.lend(g)
+    else:
+        kernels.sum_to(g, out=slot.out())
+
+
+@kernel(elementwise=True)
+def add_kernel(a: Any, b: Any, *, out: Out) -> None:
+    out.store(a + b)
+
+
+@kernel(elementwise=True)
+def sub_kernel(a: Any, b: Any, *, out: Out) -> None:
+    out.store(a - b)
+
+
+@kernel(elementwise=True)
+def mul_kernel(a: Any, b: Any, *, out: Out) -> None:
+    out.store(a * b)
+
+
+@kernel(elementwise=True)
+def div_kernel(a: Any, b: Any, *, out: Out) -> None:
+    out.store(a / b)
+
+
+@kernel(elementwise=True)
+def div_vjp_divisor(g: Any, a: Any, b: Any, *, out: Out) -> None:
+    out.store(-g * a / (b * b))
+
+
+@kernel(elementwise=True)
+def pow_kernel(a: Any, b: Any, *, out: Out) -> None:
+    out.store(a**b)
+
+
+@kernel(elementwise=True)
+def pow_vjp_base(g: Any, a: Any, b: Any, *, out: Out) -> None:
+    """g b a^(b-1), which is 0 where b is 0, for a = 0 too."""
+    xp = devices.module(out.array)
+    out.store(xp.where(b == 0, 0, g * b * a ** xp.where(b == 0, 1, b - 1).astype(out.array.dtype)))
+
+
+@kernel(elementwise=True)
+def pow_vjp_exponent(g: Any, a: Any, y: Any, *, out: Out) -> None:
+    """g y log a, which is 0 where a is 0 and y is 0."""
+    xp = devices.module(out.array)
+    out.store(xp.where(y == 0, 0, g * y * xp.log(xp.where(y == 0, 1, a).astype(out.array.dtype))))
+
+
+@op
+def add(a: Tensor | float, b: Tensor | float) -> Any:
+    """y = a + b
+
+    Shapes: a, b broadcast -> y
+    Saves:  nothing
+    """
+    y = result_for("add", a, b)
+    add_kernel(a, b, out=Out(y))
+    return y, ()
+
+
+@add.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    pass_on(da, g)
+    pass_on(db, g)
+
+
+@op
+def sub(a: Tensor | float, b: Tensor | float) -> Any:
+    """y = a - b
+
+    Shapes: a, b broadcast -> y
+    Saves:  nothing
+    """
+    y = result_for("sub", a, b)
+    sub_kernel(a, b, out=Out(y))
+    return y, ()
+
+
+@sub.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    pass_on(da, g)
+    contribute(db, kernels.scale, g, -1)
+
+
+@op
+def mul(a: Tensor | float, b: Tensor | float) -> Any:
+    """y = a b, element by element
+
+    Shapes: a, b broadcast -> y
+    Saves:  a, b
+    """
+    y = result_for("mul", a, b)
+    mul_kernel(a, b, out=Out(y))
+    return y, (a, b)
+
+
+@mul.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    a, b = saved
+    contribute(da, mul_kernel, g, b)
+    contribute(db, mul_kernel, g, a)
+
+
+@op
+def div(a: Tensor | float, b: Tensor | float) -> Any:
+    """y = a / b, element by element
+
+    Shapes: a, b broadcast -> y
+    Saves:  a, b
+    """
+    y = result_for("div", a, b)
+    if y.dtype.kind != "f":
+        raise TypeError(f"div: expected float tensors; got {y.dtype}. Use astype('float32')")
+    div_kernel(a, b, out=Out(y))
+    return y, (a, b)
+
+
+@div.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    a, b = saved
+    contribute(da, div_kernel, g, b)
+    contribute(db, div_vjp_divisor, g, a, b)
+
+
+@op
+def neg(x: Tensor) -> Any:
+    """y = -x
+
+    Shapes: x any -> y the same
+    Saves:  nothing
+    """
+    y = scratch.empty(x.shape, like=x)
+    kernels.scale(x, -1, out=Out(y))
+    return y, ()
+
+
+@neg.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    kernels.scale(g, -1, out=dx.out())
+
+
+@op
+def pow(a: Tensor | float, b: Tensor | float) -> Any:
+    """y = a^b, element by element
+
+    Shapes: a, b broadcast -> y
+    Saves:  a, b, y
+    """
+    y = result_for("pow", a, b)
+    pow_kernel(a, b, out=Out(y))
+    return y, (a, b, y)
+
+
+@pow.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    a, b, y = saved
+    contribute(da, pow_vjp_base, g, a, b)
+    contribute(db, pow_vjp_exponent, g, a, y)
+
+
+_broadcasts = [
+    Sample(normal(3, 4), normal(3, 4)),
+    Sample(normal(3, 4), normal(4)),
+    Sample(normal(3, 1), normal(1, 4)),
+    Sample(normal(), normal(2, 3)),
+    Sample(normal(2, 3), 2.5),
+    Sample(3, normal(2, 3)),
+    Sample(normal(0, 3), normal(3)),
+    Sample(normal(), normal()),
+]
+add.samples = sub.samples = mul.samples = _broadcasts
+div.samples = [
+    Sample(normal(3, 4), between(0.5, 2, 3, 4)),
+    Sample(normal(3, 4), between(-2, -0.5, 4)),
+    Sample(2.0, between(0.5, 2, 3)),
+    Sample(normal(), between(0.5, 2)),
+    Sample(normal(2, 3), 4),
+]
+neg.samples = [Sample(normal(3, 4)), Sample(normal()), Sample(normal(0))]
+pow.samples = [
+    Sample(normal(3, 4), 2),
+    Sample(normal(3, 4), 3.0),
+    Sample(between(0.5, 2, 3, 4), between(-2, 2, 3, 4)),
+    Sample(between(0.5, 2, 3, 1), between(-2, 2, 4)),
+    Sample(between(0.5, 2, 3), -1.5),
+    Sample(2.0, normal(3)),
+    Sample(normal(3), 0),
+]

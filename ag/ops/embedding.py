@@ -1,0 +1,77 @@
+"""embedding: rows of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ag.op import Indices, op
+from ag.sample import Sample, integers, normal
+from ownt import Tensor, scratch
+from ownt import device as devices
+from ownt.kernel import Out, kernel
+
+
+@kernel
+def embedding_kernel(indices: Any, w: Any, *, out: Out) -> None:
+    out.store(w[indices])
+
+
+@kernel
+def embedding_vjp(g: Any, indices: Any, *, out: Out) -> None:
+    """out[i] += the sum of the rows of g that came from i. Adds, always: the slot is zeroed first.
+
+    Sorted, so that each row of the table is added to once, in one order. Shapes: g (N, C), indices (N,)
+    """
+    if not indices.size:
+        return
+    xp = devices.module(g)
+    order = xp.argsort(indices, kind="stable")
+    found = indices[order]
+    first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), found[1:] != found[:-1]]))
+    out.array[found[first]] += xp.add.reduceat(g[order], first, axis=0)
+
+
+def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int | None = None) -> None:
+    """Raises: IndexError naming the op and the first index that is not in 0 ... size - 1 or `ignored`."""
+    array = indices.array
+    wrong = (array < 0) | (array >= size)
+    if ignored is not None:
+        wrong &= array != ignored
+    if wrong.any():
+        where = (
+            tuple(int(i) for i in wrong.nonzero()[0][:1])
+            if array.ndim == 1
+            else tuple(int(axis[0]) for axis in wrong.nonzero())
+        )
+        value = int(array[wrong].reshape(-1)[0])
+        raise IndexError(f"{name}: expected {what} from 0 to {size - 1}; got {value} at {where}")
+
+
+@op
+def embedding(indices: Indices, w: Tensor) -> Any:
+    """y = w[indices]
+
+    Shapes: indices any, integers below V; w (V, C) -> y (..., C)
+    Saves:  indices
+    Raises: IndexError for an index out of range
+    """
+    if w.ndim != 2:
+        raise ValueError(f"embedding: expected a table w (V, C); got {w.shape}")
+    check_range("embedding", "indices", indices, w.shape[0])
+    y = scratch.empty(indices.shape + w.shape[1:], like=w)
+    embedding_kernel(indices, w, out=Out(y))
+    return y, (indices,)
+
+
+@embedding.vjp
+def _(g: Tensor, saved: Any, dw: Any) -> None:
+    (indices,) = saved
+    embedding_vjp(g.view((indices.size, g.shape[-1])), indices.reshape(-1), out=dw.out(zero=True))
+
+
+embedding.samples = [
+    Sample(integers(7, 2, 3), normal(7, 4)),
+    Sample(integers(2, 9), normal(2, 3)),
+    Sample(integers(3), normal(3, 2)),
+    Sample(integers(3, 0), normal(3, 2)),
+]

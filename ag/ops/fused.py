@@ -1,0 +1,127 @@
+"""Fused savers: a linear layer after a norm or a GELU that keeps that function's input, not its result.
+
+The result is made again in the gradient, a piece of rows at a time, so that it never exists as a whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ag import kernels
+from ag.op import op
+from ag.ops import linear
+from ag.ops.activation import GELU, gelu_kernels
+from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
+from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
+from ag.sample import Sample, normal
+from ownt import Tensor, scratch
+from ownt.kernel import Out, stretches
+
+CENTRED = {"layer": True, "rms": False}
+_ROWS = 256  # of a piece: its matrix products still run at full speed
+
+
+def _workspace(part: slice, width: int, like: Tensor) -> Tensor:
+    return scratch.empty((part.stop - part.start, width), like=like, kind="workspace")
+
+
+@op
+def norm_linear(
+    x: Tensor,
+    gain: Tensor | None,
+    shift: Tensor | None,
+    w: Tensor,
+    b: Tensor | None = None,
+    norm: str = "layer",
+    eps: float = EPS,
+) -> Any:
+    """y = linear(layer_norm(x, gain, shift), w, b), or with norm="rms" of rms_norm(x, gain)
+
+    Shapes: x (..., I), gain, shift (I,), w (O, I), b (O,) -> y (..., O)
+    Saves:  x, gain, shift, w, two numbers a row
+    """
+    if norm not in CENTRED or (norm == "rms" and shift is not None):
+        raise ValueError(
+            f'norm_linear: expected norm "layer", or "rms" without shift; got {norm!r}{" with shift" if shift else ""}'
+        )
+    check("norm_linear", x, gain, shift)
+    linear.check("norm_linear", x, w, b)
+    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
+    flat, result = rows(x), rows(y)
+    stats = scratch.empty((flat.shape[0], 2), like=x)
+    for part in stretches(flat.shape[0], _ROWS):
+        h = _workspace(part, x.shape[-1], x)
+        norm_kernel(flat[part], gain, shift, eps, CENTRED[norm], out=Out(h), stats=Out(stats[part]))
+        affine_kernel(h, w, b, out=Out(result[part]))
+        del h  # before the next piece asks for the same bytes
+    return y, (x, gain, shift, w, stats, norm)
+
+
+@norm_linear.vjp
+def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any) -> None:
+    x, gain, shift, w, stats, norm = saved
+    flat, g = rows(x), rows(g)
+    if db:
+        kernels.sum_to(g, out=db.out())
+    with rows_out(dx) as out:
+        for part in stretches(flat.shape[0], _ROWS):
+            h = _workspace(part, x.shape[-1], x)
+            if dw:
+                renorm_kernel(flat[part], stats[part], gain, shift, out=Out(h))
+                matmul_kernel(g[part].T, h, out=dw.out())
+            if dx or dgain or dshift:
+                matmul_kernel(g[part], w, out=Out(h))  # from here on h is the gradient of the norm's result
+                outs = {"dx": out and out[part], "dgain": dgain and dgain.out(), "dshift": dshift and dshift.out()}
+                norm_vjp(h, flat[part], stats[part], gain, CENTRED[norm], **outs)
+            del h
+
+
+@op
+def gelu_linear(x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str = "none") -> Any:
+    """y = linear(gelu(x), w, b)
+
+    Shapes: x (..., I), w (O, I), b (O,) -> y (..., O)
+    Saves:  x, w
+    """
+    forward, _ = gelu_kernels("gelu_linear", approximate)
+    linear.check("gelu_linear", x, w, b)
+    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
+    flat, result = rows(x), rows(y)
+    for part in stretches(flat.shape[0], _ROWS):
+        h = _workspace(part, x.shape[-1], x)
+        forward(flat[part], out=Out(h))
+        affine_kernel(h, w, b, out=Out(result[part]))
+        del h
+    return y, (x, w, approximate)
+
+
+@gelu_linear.vjp
+def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
+    x, w, approximate = saved
+    forward, backward = GELU[approximate]
+    flat, g = rows(x), rows(g)
+    if db:
+        kernels.sum_to(g, out=db.out())
+    with rows_out(dx) as out:
+        for part in stretches(flat.shape[0], _ROWS):
+            h = _workspace(part, x.shape[-1], x)
+            if dw:
+                forward(flat[part], out=Out(h))
+                matmul_kernel(g[part].T, h, out=dw.out())
+            if out:
+                matmul_kernel(g[part], w, out=Out(h))  # from here on h is the gradient of the GELU's result
+                backward(h, flat[part], out=out[part])
+            del h
+
+
+norm_linear.samples = [
+    Sample(normal(3, 8), normal(8), normal(8), normal(5, 8), normal(5)),
+    Sample(normal(2, 3, 8), normal(8), None, normal(5, 8), norm="rms"),
+    Sample(normal(3, 8), None, None, normal(5, 8), normal(5)),
+    Sample(normal(300, 4), normal(4), normal(4), normal(2, 4), normal(2)),
+]
+gelu_linear.samples = [
+    Sample(normal(3, 8), normal(5, 8), normal(5)),
+    Sample(normal(2, 3, 8), normal(5, 8), approximate="tanh"),
+    Sample(normal(300, 4), normal(2, 4), normal(2)),
+]

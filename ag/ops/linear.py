@@ -1,0 +1,56 @@
+"""linear: the affine map of a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ag import kernels
+from ag.op import op
+from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
+from ag.sample import Sample, normal
+from ownt import Tensor, scratch
+from ownt.kernel import Out
+
+
+def check(name: str, x: Tensor, w: Tensor, b: Tensor | None) -> None:
+    """Raises: ValueError naming the op unless x (..., I), w (O, I) and b (O,)."""
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1] or (b is not None and b.shape != w.shape[:1]):
+        got = f"x {x.shape}, w {w.shape}" + (f", b {b.shape}" if b is not None else "")
+        raise ValueError(
+            f"{name}: expected x (..., I), w (O, I), b (O,); got {got}. w is (out, in): maybe transpose it"
+        )
+
+
+@op
+def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Any:
+    """y = x wᵀ + b
+
+    Shapes: x (..., I), w (O, I), b (O,) -> y (..., O)
+    Saves:  x, w
+    """
+    check("linear", x, w, b)
+    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
+    affine_kernel(rows(x), w, b, out=Out(rows(y)))
+    return y, (x, w)
+
+
+@linear.vjp
+def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
+    x, w = saved
+    g = rows(g)
+    if dx:
+        with rows_out(dx) as out:
+            matmul_kernel(g, w, out=out)
+    if dw:
+        matmul_kernel(g.T, rows(x), out=dw.out())
+    if db:
+        kernels.sum_to(g, out=db.out())
+
+
+linear.samples = [
+    Sample(normal(3, 4), normal(5, 4), normal(5)),
+    Sample(normal(2, 3, 4), normal(5, 4), normal(5)),
+    Sample(normal(3, 4), normal(5, 4)),
+    Sample(normal(4), normal(5, 4), normal(5)),
+    Sample(normal(0, 4), normal(5, 4), normal(5)),
+]

@@ -1,0 +1,174 @@
+"""cross_entropy over integer targets, and linear_cross_entropy, which never holds the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ag import kernels
+from ag.op import Indices, op
+from ag.ops import embedding, linear
+from ag.ops.matmul import matmul_kernel, rows, rows_out
+from ag.sample import Sample, integers, normal
+from ownt import Tensor, scratch
+from ownt import device as devices
+from ownt.kernel import Out, kernel, stretches
+
+IGNORE = -100
+REDUCTIONS = ("mean", "sum", "none")
+_LOGITS_BYTES = 16_000_000  # of logits at a time in linear_cross_entropy
+_LEAST_ROWS = 64  # but at least so many rows, for the sake of the matrix product
+
+
+@kernel
+def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, lse: Out) -> None:
+    """out = lse - logits[target], 0 for ignored rows; lse = log(sum(e^logits)). Shapes: (N, V), (N,) -> (N,), (N,)"""
+    xp = devices.module(logits)
+    top = logits.max(1, keepdims=True, initial=-xp.inf)
+    total = top[:, 0] + xp.log(xp.exp(logits - top).sum(1))
+    lse.store(total)
+    kept = targets != ignore
+    chosen = logits[xp.arange(len(targets)), xp.where(kept, targets, 0)]
+    out.store(xp.where(kept, total - chosen, 0))
+
+
+@kernel
+def row_weight_kernel(g: Any, targets: Any, ignore: int, mean: bool, *, out: Out) -> None:
+    """out = what a row's loss counts for: g, over the number of rows kept if `mean`; 0 for ignored rows."""
+    xp = devices.module(g)
+    kept = targets != ignore
+    out.store(xp.where(kept, g / kept.sum(dtype=out.array.dtype) if mean else g, 0))
+
+
+@kernel
+def row_loss_vjp(weight: Any, logits: Any, targets: Any, lse: Any, ignore: int, *, out: Out) -> None:
+    """out = weight (softmax(logits) - one at the target). `out` may be the logits themselves."""
+    xp = devices.module(logits)
+    slope = xp.exp(logits - lse[:, None])
+    slope[xp.arange(len(targets)), xp.where(targets != ignore, targets, 0)] -= 1
+    slope *= weight[:, None]
+    out.store(slope)
+
+
+def check_targets(name: str, logits_shape: tuple[int, ...], targets: Tensor, ignore: int, reduction: str) -> None:
+    """Raises: ValueError for shapes or an unknown reduction, IndexError for a target out of range."""
+    if len(logits_shape) < 1 or targets.shape != logits_shape[:-1]:
+        raise ValueError(f"{name}: expected logits (..., V) and targets (...); got {logits_shape} and {targets.shape}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{name}: expected reduction to be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
+    embedding.check_range(name, f"targets (or {ignore}, ignored)", targets, logits_shape[-1], ignore)
+
+
+def reduced(losses: Tensor, targets: Tensor, ignore: int, reduction: str) -> Tensor:
+    """The losses of rows as one number: their sum, or the mean over rows that count."""
+    if reduction == "none":
+        return losses.view(targets.shape)
+    if reduction == "mean":
+        weight = scratch.empty(losses.shape, like=losses, kind="workspace")
+        one = scratch.empty((), like=losses, kind="workspace")
+        kernels.fill(1, out=Out(one))
+        row_weight_kernel(one, targets.reshape(-1), ignore, True, out=Out(weight))
+        y = scratch.empty((), like=losses)
+        matmul_kernel(losses.view((1, losses.size)), weight.view((losses.size, 1)), out=Out(y).view((1, 1)))
+        return y
+    y = scratch.empty((), like=losses)
+    kernels.sum_to(losses, out=Out(y))
+    return y
+
+
+def weights(g: Tensor, targets: Tensor, ignore: int, reduction: str) -> Tensor:
+    """What each row's loss counts for in the loss, times its gradient. Shapes: g () or that of targets -> (N,)"""
+    weight = scratch.empty((targets.size,), like=g, kind="workspace")
+    flat = g if g.ndim == 0 else g.view((targets.size,))
+    row_weight_kernel(flat, targets.reshape(-1), ignore, reduction == "mean", out=Out(weight))
+    return weight
+
+
+@op
+def cross_entropy(logits: Tensor, targets: Indices, ignore_index: int = IGNORE, reduction: str = "mean") -> Any:
+    """y = -log softmax(logits)[target], averaged over the targets that are not `ignore_index`
+
+    NaN if there is no such target. reduction: "mean", "sum" or "none".
+    Shapes: logits (..., V), targets (...) -> y () or, with "none", (...)
+    Saves:  logits, targets, one number a row
+    Raises: IndexError for a target out of range
+    """
+    check_targets("cross_entropy", logits.shape, targets, ignore_index, reduction)
+    flat = rows(logits)
+    losses = scratch.empty((flat.shape[0],), like=logits, kind="workspace")
+    lse = scratch.empty((flat.shape[0],), like=logits)
+    row_loss_kernel(flat, targets.reshape(-1), ignore_index, out=Out(losses), lse=Out(lse))
+    return reduced(losses, targets, ignore_index, reduction), (logits, targets, lse, ignore_index, reduction)
+
+
+@cross_entropy.vjp
+def _(g: Tensor, saved: Any, dlogits: Any) -> None:
+    logits, targets, lse, ignore, reduction = saved
+    weight = weights(g, targets, ignore, reduction)
+    with rows_out(dlogits) as out:
+        row_loss_vjp(weight, rows(logits), targets.reshape(-1), lse, ignore, out=out)
+
+
+def _pieces(count: int, w: Tensor) -> Iterator[slice]:
+    return stretches(count, max(_LEAST_ROWS, _LOGITS_BYTES // max(w.shape[0] * w.dtype.itemsize, 1)))
+
+
+@op
+def linear_cross_entropy(
+    x: Tensor, w: Tensor, targets: Indices, ignore_index: int = IGNORE, reduction: str = "mean"
+) -> Any:
+    """y = cross_entropy(x wᵀ, targets) without the logits: they are made and used a few rows at a time
+
+    Shapes: x (..., C), w (V, C), targets (...) -> y () or, with "none", (...)
+    Saves:  x, w, targets, one number a row
+    Raises: IndexError for a target out of range
+    Source: Wijmans et al., arXiv 2411.09009, for the idea
+    """
+    linear.check("linear_cross_entropy", x, w, None)
+    check_targets("linear_cross_entropy", (*x.shape[:-1], w.shape[0]), targets, ignore_index, reduction)
+    flat, chosen = rows(x), targets.reshape(-1)
+    losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
+    lse = scratch.empty((flat.shape[0],), like=x)
+    for part in _pieces(flat.shape[0], w):
+        logits = _logits(flat[part], w)
+        row_loss_kernel(logits, chosen[part], ignore_index, out=Out(losses[part]), lse=Out(lse[part]))
+        del logits  # before the next piece asks for the same bytes
+    return reduced(losses, targets, ignore_index, reduction), (x, w, targets, lse, ignore_index, reduction)
+
+
+@linear_cross_entropy.vjp
+def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
+    x, w, targets, lse, ignore, reduction = saved
+    flat, chosen = rows(x), targets.reshape(-1)
+    weight = weights(g, targets, ignore, reduction)
+    with rows_out(dx) as out:
+        for part in _pieces(flat.shape[0], w):
+            logits = _logits(flat[part], w)
+            row_loss_vjp(weight[part], logits, chosen[part], lse[part], ignore, out=Out(logits))
+            if dw:
+                matmul_kernel(logits.T, flat[part], out=dw.out())
+            if out:
+                matmul_kernel(logits, w, out=out[part])
+            del logits
+
+
+def _logits(x: Tensor, w: Tensor) -> Tensor:
+    logits = scratch.empty((x.shape[0], w.shape[0]), like=x, kind="workspace")
+    matmul_kernel(x, w.T, out=Out(logits))
+    return logits
+
+
+cross_entropy.samples = [
+    Sample(normal(4, 5), integers(5, 4)),
+    Sample(normal(2, 3, 5), integers(5, 2, 3)),
+    Sample(normal(2, 3, 5), integers(5, 2, 3), reduction="sum"),
+    Sample(normal(2, 3, 5), integers(5, 2, 3), reduction="none"),
+    Sample(normal(6, 3), integers(3, 6), ignore_index=1),
+    Sample(normal(5), integers(5)),
+]
+linear_cross_entropy.samples = [
+    Sample(normal(4, 6), normal(5, 6), integers(5, 4)),
+    Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="sum"),
+    Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="none"),
+    Sample(normal(150, 3), normal(4, 3), integers(4, 150), ignore_index=2),
+]

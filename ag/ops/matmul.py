@@ -1,0 +1,136 @@
+"""Matrix products: the kernels `matmul` and `affine`, which add into a destination, and the op `matmul`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ag import kernels
+from ag.op import op
+from ag.ops import arithmetic
+from ag.sample import Sample, normal
+from ag.slot import GradSlot
+from ownt import Tensor, scratch
+from ownt import device as devices
+from ownt.kernel import Out, kernel
+
+
+@kernel
+def matmul_kernel(a: Any, b: Any, *, out: Out) -> None:
+    """out = a b, for matrices and for stacks of them, broadcast"""
+    out.store(devices.module(a).matmul(a, b))
+
+
+@kernel
+def affine_kernel(x: Any, w: Any, b: Any, *, out: Out) -> None:
+    """out = x wᵀ + b, for matrices"""
+    y = x @ w.T
+    out.store(y if b is None else y + b)
+
+
+def rows(x: Tensor) -> Tensor:
+    """x (..., C) as a matrix (N, C): a view where the strides allow it, else a workspace copy."""
+    if x.ndim == 2:
+        return x
+    shape = (math.prod(x.shape[:-1]), x.shape[-1])
+    if x.is_contiguous:
+        return x.view(shape)
+    copied = scratch.empty(x.shape, like=x, kind="workspace")
+    kernels.copy(x, out=Out(copied))
+    return copied.view(shape)
+
+
+@contextmanager
+def rows_out(slot: GradSlot | None) -> Iterator[Out | None]:
+    """A slot's destination as a matrix (N, C); through a workspace where it is a window of other strides."""
+    if slot is None:
+        yield None
+        return
+    out = slot.out()
+    shape = (math.prod(slot.shape[:-1]), slot.shape[-1])
+    if out.tensor.is_contiguous:
+        yield out.view(shape)
+    else:
+        part = scratch.empty(shape, like=out.tensor, kind="workspace")
+        yield Out(part)
+        kernels.copy(part.view(slot.shape), out=out)
+
+
+@op
+def matmul(a: Tensor, b: Tensor) -> Any:
+    """y = a b
+
+    Shapes: a (..., M, K), b (..., K, N) -> y (..., M, N), the stacks broadcast; a (K,) or b (K,) as in NumPy
+    Saves:  a, b
+    """
+    if not a.ndim or not b.ndim or a.shape[-1] != b.shape[max(b.ndim - 2, 0)]:
+        raise ValueError(
+            f"matmul: expected a (..., M, K) and b (..., K, N); got {a.shape} and {b.shape}. Transpose one, or reshape"
+        )
+    left, right = _matrices(a, b)
+    stack = arithmetic.broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
+    y = scratch.empty((*stack, left.shape[-2], right.shape[-1]), like=a)
+    _product(left, right, Out(y))
+    shape = (*stack, *a.shape[-2:-1], *b.shape[max(b.ndim - 1, 1) :])
+    return y.view(shape), (a, b, y.shape)
+
+
+@matmul.vjp
+def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
+    a, b, shape = saved
+    left, right = _matrices(a, b)
+    g = g.view(shape)
+    if da:
+        _contribute(da, left.shape, g, _turned(right))
+    if db and left.ndim > 2 and right.ndim == 2:  # the sum over a stack is one product of tall matrices
+        matmul_kernel(rows(left).T, rows(g), out=db.out().view(right.shape))
+    elif db:
+        _contribute(db, right.shape, _turned(left), g)
+
+
+def _matrices(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Vectors as a row and as a column."""
+    return (a if a.ndim > 1 else a[None, :]), (b if b.ndim > 1 else b[:, None])
+
+
+def _turned(x: Tensor) -> Tensor:
+    return x.transpose((*range(x.ndim - 2), x.ndim - 1, x.ndim - 2))
+
+
+def _product(left: Tensor, right: Tensor, out: Out) -> None:
+    """The product; one large matrix product where a stack meets a single matrix."""
+    if left.ndim > 2 and right.ndim == 2 and left.is_contiguous and out.tensor.is_contiguous:
+        matmul_kernel(rows(left), right, out=Out(rows(out.tensor), out.beta))
+    else:
+        matmul_kernel(left, right, out=out)
+
+
+def _contribute(slot: GradSlot, shape: tuple[int, ...], left: Tensor, right: Tensor) -> None:
+    """Add left right to a slot of `shape`, summed over the stacks its operand was broadcast along."""
+    stack = arithmetic.broadcast_shape("matmul", left.shape[:-2], right.shape[:-2])
+    full = (*stack, left.shape[-2], right.shape[-1])
+    if full == shape:
+        _product(left, right, slot.out().view(shape))
+    else:
+        part = scratch.empty(full, like=left, kind="workspace")
+        _product(left, right, Out(part))
+        kernels.sum_to(part, out=slot.out().view(shape))
+
+
+matmul.samples = [
+    Sample(normal(3, 4), normal(4, 5)),
+    Sample(normal(2, 3, 4), normal(4, 5)),
+    Sample(normal(2, 3, 4), normal(2, 4, 5)),
+    Sample(normal(2, 1, 3, 4), normal(5, 4, 2)),
+    Sample(normal(3, 4), normal(2, 4, 5)),
+    Sample(normal(4), normal(4)),
+    Sample(normal(4), normal(4, 5)),
+    Sample(normal(3, 4), normal(4)),
+    Sample(normal(2, 3, 4), normal(4)),
+    Sample(normal(4), normal(2, 4, 5)),
+    Sample(normal(1, 1), normal(1, 1)),
+    Sample(normal(3, 0), normal(0, 5)),
+    Sample(normal(0, 4), normal(4, 5)),
+]

@@ -1,0 +1,165 @@
+"""Shapes: views (reshape, transpose, getitem), whose gradients are windows; index and concat, which copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ag import kernels
+from ag.op import op, view_op
+from ag.ops import reduce
+from ag.sample import Sample, normal
+from ownt import Tensor, scratch
+from ownt import device as devices
+from ownt.kernel import Out, kernel
+
+
+@view_op(covers=True, same_order=True)
+def reshape(x: Tensor, shape: tuple[int, ...]) -> Any:
+    """y = x in another shape; one size may be -1. A view where the strides allow it
+
+    Shapes: x any -> y `shape`, of as many elements
+    Saves:  a shape
+    """
+    return x.reshape(shape), (x.shape,)
+
+
+@reshape.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    dx.lend(g.reshape(*saved))
+
+
+@view_op(covers=True)
+def transpose(x: Tensor, axes: tuple[int, ...] | None = None) -> Any:
+    """y = x with its axes in another order, reversed by default; a view
+
+    Shapes: x any -> y x.shape in that order
+    Saves:  the axes
+    """
+    order = tuple(reversed(range(x.ndim))) if axes is None else tuple(a + x.ndim if a < 0 else a for a in axes)
+    if sorted(order) != list(range(x.ndim)):
+        raise ValueError(f"transpose: expected each of {x.ndim} axes once; got {axes} for shape {x.shape}")
+    return x.transpose(order), (order,)
+
+
+@transpose.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    (order,) = saved
+    dx.lend(g.transpose(tuple(order.index(i) for i in range(len(order)))))
+
+
+@view_op(covers=False)
+def getitem(x: Tensor, key: tuple[Any, ...]) -> Any:
+    """y = x[key] for slices, integers, None and an ellipsis; a view
+
+    Shapes: x any -> y as in NumPy
+    Saves:  the key
+    """
+    return x[key], (key,)
+
+
+@getitem.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    (key,) = saved
+    kernels.copy(g, out=dx.out(zero=True)[key])
+
+
+@kernel
+def index_kernel(x: Any, key: tuple[Any, ...], *, out: Out) -> None:
+    out.store(x[key])
+
+
+@kernel
+def index_vjp(g: Any, key: tuple[Any, ...], *, out: Out) -> None:
+    """Adds, always: elements indexed twice get both gradients."""
+    devices.module(g).add.at(out.array, key, g)
+
+
+@op
+def index(x: Tensor, key: tuple[Any, ...]) -> Any:
+    """y = x[key] with integer or boolean arrays in the key; a copy
+
+    Shapes: x any -> y as in NumPy
+    Saves:  the key
+    """
+    key = tuple(part.array if type(part) is Tensor else part for part in key) if isinstance(key, tuple) else (key,)
+    shape = x.array[key].shape
+    y = scratch.empty(shape, like=x)
+    index_kernel(x, key, out=Out(y))
+    return y, (key,)
+
+
+@index.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    index_vjp(g, *saved, out=dx.out(zero=True))
+
+
+@op
+def concat(*parts: Tensor, axis: int = 0) -> Any:
+    """y = the parts joined along an existing axis
+
+    Shapes: parts equal but along `axis` -> y their sizes there added up
+    Saves:  the axis, the sizes along it
+    """
+    if not parts:
+        raise ValueError("concat: expected one tensor or more; got none")
+    (axis,) = reduce.normal_axes("concat", axis, parts[0].ndim)
+    rest = [part.shape[:axis] + part.shape[axis + 1 :] for part in parts]
+    if any(shape != rest[0] or part.ndim != parts[0].ndim for shape, part in zip(rest, parts, strict=True)):
+        shapes = " and ".join(str(part.shape) for part in parts)
+        raise ValueError(f"concat: expected shapes equal but along axis {axis}; got {shapes}")
+    sizes = tuple(part.shape[axis] for part in parts)
+    y = scratch.empty((*parts[0].shape[:axis], sum(sizes), *parts[0].shape[axis + 1 :]), like=parts[0])
+    for part, key in zip(parts, _stretches(sizes, axis), strict=True):
+        kernels.copy(part, out=Out(y[key]))
+    return y, (axis, sizes)
+
+
+@concat.vjp
+def _(g: Tensor, saved: Any, *slots: Any) -> None:
+    axis, sizes = saved
+    for slot, key in zip(slots, _stretches(sizes, axis), strict=True):
+        if slot:
+            slot.lend(g[key])
+
+
+def _stretches(sizes: tuple[int, ...], axis: int) -> list[tuple[slice, ...]]:
+    """The key of each part within the whole."""
+    keys, start = [], 0
+    for size in sizes:
+        keys.append((*(slice(None),) * axis, slice(start, start + size)))
+        start += size
+    return keys
+
+
+reshape.samples = [
+    Sample(normal(3, 4), (2, 6)),
+    Sample(normal(3, 4), (-1,)),
+    Sample(normal(), (1, 1)),
+    Sample(normal(0, 3), (3, 0)),
+]
+transpose.samples = [
+    Sample(normal(3, 4)),
+    Sample(normal(2, 3, 4), (2, 0, 1)),
+    Sample(normal(2, 3, 4), (0, -1, 1)),
+    Sample(normal()),
+]
+getitem.samples = [
+    Sample(normal(4, 5), (1,)),
+    Sample(normal(4, 5), (slice(1, 3), slice(None, None, 2))),
+    Sample(normal(4, 5), (..., -1)),
+    Sample(normal(4, 5), (slice(None, None, -1), None)),
+    Sample(normal(4, 5), (2, 3)),
+    Sample(normal(4, 5), (slice(2, 2),)),
+]
+index.samples = [
+    Sample(normal(4, 5), ([0, 2, 2],)),
+    Sample(normal(4, 5), ([0, 1], [3, 3])),
+    Sample(normal(4), ([True, False, True, True],)),
+    Sample(normal(4, 5), (slice(1, 3), [0, 0, 4])),
+]
+concat.samples = [
+    Sample([normal(2, 3), normal(4, 3)]),
+    Sample([normal(2, 3), normal(2, 1), normal(2, 2)], axis=-1),
+    Sample([normal(3)], axis=0),
+    Sample([normal(0, 2), normal(1, 2)]),
+]

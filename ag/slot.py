@@ -1,0 +1,144 @@
+"""GradSlot, where a node's gradient grows, and Record, what backward needs to know of an op that ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from ag import kernels
+from ownt import Tensor, memory
+from ownt.kernel import Out
+
+
+@final
+class Record:
+    """One op that ran: its input *slots* (never Nodes, which would keep dead activations alive) and what it saved.
+
+    Tensors among `saved` are remembered with their version: one that was written since is an error.
+    """
+
+    __slots__ = ("op", "path", "saved", "sequence", "slots", "versions")
+
+    def __init__(self, op: Any, saved: Any, slots: Sequence[GradSlot | None], sequence: int, path: str) -> None:
+        self.op = op
+        self.saved = saved
+        self.slots = slots
+        self.sequence = sequence
+        self.path = path
+        self.versions = [part.block.version for part in saved if type(part) is Tensor]
+
+    def run(self, g: Tensor) -> None:
+        """Give each input slot its share of the gradient.
+
+        Raises: RuntimeError naming the op if something it saved was changed in place."""
+        tensors = [part for part in self.saved if type(part) is Tensor]
+        for tensor, version in zip(tensors, self.versions, strict=True):
+            if tensor.block.version != version:
+                raise RuntimeError(
+                    f"{self.op.name}: expected the tensor of shape {tensor.shape} that it saved for its gradient to be "
+                    f"unchanged (version {version}); got version {tensor.block.version}: it was written in place "
+                    "before backward. Write to a clone(), or run backward first"
+                )
+        self.op.rule(g, self.saved, *self.slots)
+
+
+SPENT: Any = Record(None, (), (), -1, "")  # the record of a slot through which backward has gone
+
+
+@final
+class GradSlot:
+    """The one gradient buffer of a node, allocated at its first contribution, at its exact size.
+
+    A leaf's is a heap allocation of its own; an interior node's is scratch and goes when its record has run.
+    The slot of a view has no buffer at all: it is a window on its source's, so that gradients of slices,
+    transposes and reshapes are written where they belong.
+    """
+
+    __slots__ = ("device", "dtype", "hooks", "leaf", "name", "record", "shape", "source", "tensor", "view")
+
+    def __init__(self, like: Tensor, leaf: bool = False, name: str = "") -> None:
+        self.shape = like.shape
+        self.dtype = like.dtype
+        self.device = like.device
+        self.leaf = leaf
+        self.name = name
+        self.tensor: Tensor | None = None
+        self.record: Record | None = None
+        self.hooks: dict[int, Callable[[Tensor], Any]] | None = None
+        self.source: GradSlot | None = None
+        self.view: View | None = None
+
+    def out(self, zero: bool = False) -> Out:
+        """Where to put a contribution: the whole buffer, to be written the first time and added to after.
+
+        zero: the caller covers only a part, so the rest is filled with zeros before the first.
+        """
+        if self.tensor is None:
+            if self._is_window:
+                return self.view.open(self.source, zero)  # type: ignore[union-attr, arg-type]
+            self._allocate()
+            if not zero:
+                return Out(self.tensor, 0)  # type: ignore[arg-type]
+            kernels.fill(0, out=Out(self.tensor))  # type: ignore[arg-type]
+        elif self.tensor.block.holders > 1:
+            self.make_sole()
+        return Out(self.tensor, 1)  # type: ignore[arg-type]
+
+    def lend(self, g: Tensor) -> None:
+        """Take a gradient that merely passes through: shared where that is safe, else copied or added."""
+        if self.tensor is None and g.is_contiguous and g.dtype == self.dtype:
+            if self._is_window:
+                if self.view.same_order and g.shape == self.shape:  # type: ignore[union-attr]
+                    self.source.lend(g.view(self.source.shape))  # type: ignore[union-attr]
+                    return
+            elif not self.leaf and g.shape == self.shape:
+                self.tensor = g
+                g.block.holders += 1
+                return
+        kernels.copy(g, out=self.out())
+
+    def make_sole(self) -> None:
+        """Stop sharing: take a copy if another slot holds the same bytes."""
+        shared = self.tensor
+        if shared is not None and shared.block.holders > 1:
+            shared.block.holders -= 1
+            self._allocate()
+            kernels.copy(shared, out=Out(self.tensor))  # type: ignore[arg-type]
+
+    def drop(self) -> None:
+        """Free the buffer, or let go of the shared one."""
+        if self.tensor is not None:
+            self.tensor.block.holders -= 1
+            self.tensor = None
+
+    @property
+    def _is_window(self) -> bool:
+        return self.source is not None and not self.hooks  # a hook wants this node's own gradient
+
+    def _allocate(self) -> None:
+        if self.leaf:
+            self.tensor = memory.heap(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
+        else:
+            self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype)
+        self.tensor.block.holders = 1
+
+
+@final
+class View:
+    """How a view lies in its source: the same function makes the window on the source's gradient.
+
+    covers:     it shows every element of its source
+    same_order: and in the same order, so that a contiguous gradient fits both
+    """
+
+    __slots__ = ("covers", "function", "options", "same_order")
+
+    def __init__(self, function: Callable[..., Any], options: tuple, covers: bool, same_order: bool) -> None:
+        self.function = function
+        self.options = options
+        self.covers = covers
+        self.same_order = same_order
+
+    def open(self, source: GradSlot, zero: bool) -> Out:
+        whole = source.out(zero or not self.covers)
+        return Out(self.function(whole.tensor, *self.options)[0], whole.beta)

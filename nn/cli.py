@@ -1,0 +1,111 @@
+"""The command line: `ownt train`, `ownt sample`, `ownt memory-check`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import ownt
+from nn import memory_check, presets, train
+from nn.errors import InputError
+from nn.gpt import GPT
+from nn.progress import Display
+
+
+def run_train(config: presets.TrainConfig) -> int:
+    """Train a GPT on a text, print samples and save the model."""
+    trainer = train.Trainer(config)
+    say(f"{config.preset}: {trainer.model.config}")
+    status = 0
+    with Display(config.steps) as display:
+        try:
+            trainer.run(display.show)
+        except KeyboardInterrupt:
+            status = 130
+    if status:
+        say("interrupted")
+    else:
+        for number, text in enumerate(trainer.samples(config.samples), 1):
+            print(f"sample {number:2d}: {text}")
+    trainer.model.save(config.out)
+    say(str(ownt.memory.report()))
+    print(f"saved the model in {config.out}", flush=True)
+    return status
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig:
+    """Write texts with a saved model."""
+
+    model: Path  # folder that `ownt train` saved the model in
+    prompt: str = ""  # what the texts begin with
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10  # how many texts
+    temperature: float = 0.5  # divides the logits; 0 always takes the likeliest character
+    top_k: int | None = None  # draw from so many of the likeliest characters only
+    seed: int = 42
+
+
+def run_sample(config: SampleConfig) -> int:
+    """Write texts with a saved model."""
+    if config.n < 0:
+        raise InputError(f"expected n of 0 or more; got {config.n}")
+    model = GPT.load(config.model)
+    ownt.manual_seed(config.seed)
+    for _ in range(config.n):
+        print(train.sample(model, config.prompt, config.temperature, config.top_k))
+    return 0
+
+
+def parse_train(arguments: list[str]) -> presets.TrainConfig:
+    """Settings from the command line: those given, on top of the preset's."""
+    name = "names"
+    for i, argument in enumerate(arguments):
+        if argument == "--preset" and i + 1 < len(arguments):
+            name = arguments[i + 1]
+        elif argument.startswith("--preset="):
+            name = argument.removeprefix("--preset=")
+    flags = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
+    return tyro.cli(flags(presets.TrainConfig), args=arguments, prog="ownt train", default=presets.get(name))
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[Any], int], str]] = {
+    "train": (parse_train, run_train, "train a GPT on a text"),
+    "sample": (
+        lambda arguments: tyro.cli(SampleConfig, args=arguments, prog="ownt sample"),
+        run_sample,
+        "write texts with a saved model",
+    ),
+    "memory-check": (
+        lambda arguments: tyro.cli(memory_check.CheckConfig, args=arguments, prog="ownt memory-check"),
+        memory_check.run,
+        "train for many steps and watch memory",
+    ),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns the exit status: 2 for input that cannot be used, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] not in COMMANDS:
+        lines = [f"  ownt {name:<13} {text}; see ownt {name} --help" for name, (_, _, text) in COMMANDS.items()]
+        asked = arguments[:1] in (["-h"], ["--help"])
+        print("\n".join(["usage:", *lines]), file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    parse, run, _ = COMMANDS[arguments[0]]
+    try:
+        return run(parse(arguments[1:]))
+    except InputError as error:
+        print(f"ownt {arguments[0]}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def say(text: str) -> None:
+    """Print beside the results: on standard error."""
+    print(text, file=sys.stderr, flush=True)

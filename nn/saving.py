@@ -1,0 +1,139 @@
+"""Saving and loading models: a folder with `config.json` and the weights in a safetensors file.
+
+The weights are written first, under a name of their own; then `config.json`, which names them, is put in
+place by one atomic rename. Whatever happens in between, the folder holds one whole model: the old or the new.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.numpy
+
+from nn.errors import InputError
+from nn.gpt import GPT, GPTConfig
+from nn.tokenizer import CharTokenizer
+from ownt import device as devices
+
+CONFIG = "config.json"
+FORMAT = "ownt-gpt-1"
+
+
+def save(model: GPT, folder: str | Path, tokenizer: CharTokenizer | None = None) -> None:
+    """Write a model to a folder, which is made if need be; other files in it stay.
+
+    Raises: InputError if the folder cannot be written.
+    """
+    folder = Path(folder)
+    tokenizer = tokenizer or getattr(model, "tokenizer", None)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = f"model-{secrets.token_hex(4)}.safetensors"
+        arrays = {path: _contiguous(tensor.numpy()) for path, tensor in model.state_dict().items()}
+        safetensors.numpy.save_file(arrays, folder / weights, metadata={"format": FORMAT})
+        (folder / weights).chmod(0o644)
+        config = {
+            "format": FORMAT,
+            "weights": weights,
+            "model": dataclasses.asdict(model.config),
+            "tokenizer": tokenizer.as_dict() if tokenizer else None,
+        }
+        aside = folder / f".{CONFIG}.{secrets.token_hex(4)}"
+        aside.write_text(json.dumps(config, indent=2, ensure_ascii=False), "utf-8")
+        for path in (folder / weights, aside, folder):
+            _flush(path)
+        aside.replace(folder / CONFIG)
+        _flush(folder)
+        _remove_others(folder, weights)
+    except OSError as error:
+        raise InputError(f"save: expected a folder to write to; got {folder}: {error.strerror}") from error
+
+
+def load(folder: str | Path) -> GPT:
+    """The model in a folder, in evaluation mode; its tokenizer, if any, is its attribute `tokenizer`.
+
+    Raises: InputError naming the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    try:
+        settings = GPTConfig(**config["model"])
+        tokenizer = CharTokenizer.from_dict(config["tokenizer"]) if config["tokenizer"] else None
+    except (TypeError, InputError) as error:
+        raise InputError(f"load: {folder / CONFIG}: {error}") from None
+    if tokenizer and tokenizer.vocab_size != settings.vocab_size:
+        raise InputError(
+            f"load: {folder / CONFIG}: expected a tokenizer of vocab_size {settings.vocab_size}; "
+            f"got {tokenizer.vocab_size}"
+        )
+    model = GPT(settings)
+    load_weights(model, folder / config["weights"])
+    model.tokenizer = tokenizer
+    return model.eval()
+
+
+def load_weights(model: GPT, path: Path) -> None:
+    """Read a safetensors file into a model; if anything is wrong with it the model stays as it is.
+
+    Raises: InputError naming the file and what is wrong with it.
+    """
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except OSError as error:
+        raise InputError(f"load: expected a weights file; got {path}: {error.strerror}") from None
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"load: {path}: expected a whole safetensors file; it is truncated or foreign ({error})"
+        ) from None
+    wrong = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype != model.config.dtype]
+    if wrong:
+        raise InputError(f"load: {path}: expected tensors of {model.config.dtype}; got {', '.join(wrong)}")
+    try:
+        model.load_state_dict(arrays)
+    except (KeyError, ValueError) as error:
+        raise InputError(f"load: {path}: {error.args[0]}") from None
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The contents of config.json. Raises: InputError if it is missing, no JSON, or of another program."""
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(f"load: expected a model folder with {CONFIG}; got {path}: {error.strerror}") from None
+    except ValueError:
+        raise InputError(f"load: {path}: expected JSON; it is truncated or foreign") from None
+    expected = {"format", "weights", "model", "tokenizer"}
+    if not isinstance(config, dict) or config.get("format") != FORMAT or not expected <= set(config):
+        raise InputError(f"load: {path}: expected format {FORMAT!r} with {', '.join(sorted(expected))}; it is foreign")
+    if Path(config["weights"]).name != config["weights"]:
+        raise InputError(f"load: {path}: expected weights to be a file beside it; got {config['weights']!r}")
+    return config
+
+
+def _contiguous(array: Any) -> Any:
+    return devices.cpu.xp.ascontiguousarray(array)
+
+
+def _flush(path: Path) -> None:
+    """Have a file or folder on the disk before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove_others(folder: Path, weights: str) -> None:
+    """Delete what earlier saves, finished or not, left behind; files with other names are not ours."""
+    for path in folder.iterdir():
+        ours = re.fullmatch(rf"model-[0-9a-f]{{8}}\.safetensors|\.{re.escape(CONFIG)}\.[0-9a-f]{{8}}", path.name)
+        if ours and path.name != weights:
+            path.unlink()

@@ -1,0 +1,42 @@
+"""Tensors whose every byte has an owner: data, devices and memory, without gradients."""
+
+from ownt import device, dtype, kernel, memory, random, scratch
+from ownt.arena import Arena, HeldError
+from ownt.dtype import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
+from ownt.random import manual_seed
+from ownt.tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Arena",
+    "HeldError",
+    "Tensor",
+    "arange",
+    "asarray",
+    "bool_",
+    "device",
+    "dtype",
+    "empty",
+    "float16",
+    "float32",
+    "float64",
+    "from_dlpack",
+    "full",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "kernel",
+    "manual_seed",
+    "memory",
+    "ones",
+    "rand",
+    "randint",
+    "randn",
+    "random",
+    "scratch",
+    "uint8",
+    "zeros",
+]

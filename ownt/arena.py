@@ -1,0 +1,292 @@
+"""Blocks of memory and where they come from: the heap for models, arenas for scratch.
+
+Two lifetimes. What a model keeps (parameters, optimizer state, gradients) are heap allocations of
+exact size. What a step computes lives in an Arena: a growing set of chunks, kept and used again, so
+that the same sequence of requests gets the same addresses, step after step.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import threading
+import weakref
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, final
+
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt import tensor
+from ownt.ledger import Account, ledger
+from ownt.thread import state
+
+_CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
+_CHUNK_MASK = (1 << _CHUNK_SHIFT) - 1
+
+
+class HeldError(RuntimeError):
+    """Scratch memory was reclaimed while a tensor in it was still held."""
+
+
+@final
+class Block:
+    """One run of bytes: what it is for, who holds it, how often it was written.
+
+    version: counts in-place writes, so that backward can tell that a saved tensor has changed
+    holders: gradient slots that share it; a slot that is not alone copies before it writes
+    dead:    its memory was reclaimed; tensors on it may not be read
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "account",
+        "dead",
+        "holders",
+        "name",
+        "nbytes",
+        "offset",
+        "op",
+        "serial",
+        "size",
+        "source",
+        "version",
+    )
+
+    def __init__(
+        self,
+        source: Heap | Arena | None,
+        nbytes: int,
+        account: Account,
+        name: str = "",
+        offset: int = 0,
+        size: int = 0,
+        serial: int = 0,
+    ) -> None:
+        self.source = source  # what it goes back to; None for memory that somebody else owns
+        self.nbytes = nbytes
+        self.account = account
+        self.name = name
+        self.op = state.op
+        self.offset = offset  # where it lies in an arena, and what it takes up there
+        self.size = size
+        self.serial = serial  # the number of its request in that arena
+        self.version = 0
+        self.holders = 0
+        self.dead = False
+        ledger.add(account, nbytes)
+
+    def __del__(self) -> None:
+        source = self.source
+        if source is not None and not self.dead:
+            source.release(self)
+
+    def rebook(self, kind: str, path: str) -> None:
+        """Book these bytes under another kind and module path, as when a tensor becomes a parameter."""
+        account = ledger.account(kind, path)
+        ledger.move(self.account, account, self.nbytes)
+        self.account = account
+
+    def __repr__(self) -> str:
+        name = f" {self.name!r}" if self.name else ""
+        made = f", made by {self.op}" if self.op else ""
+        place = f" in {self.account.path}" if self.account.path else ""
+        return f"{self.account.kind}{name} of {self.nbytes:,} bytes{made}{place}"
+
+
+@final
+class Heap:
+    """Memory for a model: each tensor an allocation of its own, of exact size."""
+
+    def __init__(self, device: devices.Device) -> None:
+        self.device = device
+
+    def empty(self, shape: tuple[int, ...], dtype: Any, kind: str, path: str = "", name: str = "") -> tensor.Tensor:
+        array = self.device.xp.empty(shape, dtype)
+        return tensor.wrap(array, Block(self, array.nbytes, ledger.account(kind, path), name))
+
+    def release(self, block: Block) -> None:
+        ledger.subtract(block.account, block.nbytes)
+
+
+@final
+class Arena:
+    """Scratch memory: chunks carved first fit, coalesced when freed, reused and never lost.
+
+    A Block dies with the last Tensor on it. `mark()` ... `end()` bracket a stretch of work after which
+    nothing made in it may be left. An arena belongs to the thread that made it; blocks freed by others
+    are queued until it allocates next.
+
+    Units: bytes.
+    """
+
+    def __init__(self, chunk_bytes: int = 1 << 20, device: str | devices.Device | None = None) -> None:
+        self.device = devices.get(device)
+        self.chunk_bytes = chunk_bytes
+        self.used = 0  # rounded up to the alignment
+        self.peak = 0
+        self.trace: list[tuple[int, int]] | None = None  # set to a list to record (offset, size) of requests
+        self._chunks: list[Any] = []
+        self._free_offsets: list[int] = []  # ascending, with their sizes beside
+        self._free_sizes: list[int] = []
+        self._live: dict[int, weakref.ref[Block]] = {}  # in order of allocation
+        self._serial = 0
+        self._owner = threading.get_ident()
+        self._busy = False
+        self._queue: deque[tuple[int, int]] = deque()
+
+    @property
+    def capacity(self) -> int:
+        return sum(len(chunk) for chunk in self._chunks)
+
+    @property
+    def blocks(self) -> int:
+        self._drain()
+        return len(self._live)
+
+    def empty(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any = None,
+        kind: str = "activation",
+        path: str | None = None,
+        name: str = "",
+    ) -> tensor.Tensor:
+        """An uninitialised tensor in this arena."""
+        dtype = dtypes.get(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        account = ledger.account(kind, state.path if path is None else path)
+        align = self.device.align
+        size = -(-nbytes // align) * align or align
+        offset = self._take(size)
+        block = Block(self, nbytes, account, name, offset, size, self._serial)
+        self._live[offset] = weakref.ref(block)
+        array = self.device.view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
+        return tensor.wrap(array, block)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any = None, kind: str = "activation") -> tensor.Tensor:
+        """A tensor of zeros in this arena."""
+        made = self.empty(shape, dtype, kind)
+        made[...] = 0
+        return made
+
+    def mark(self) -> Mark:
+        """Begin a stretch of work: `with arena.mark(): ...`, or `mark = arena.mark()` ... `mark.end()`."""
+        return Mark(self)
+
+    def clear(self) -> None:
+        """Reclaim everything; tensors still held are dead from here on."""
+        self._reclaim(since=-1)
+
+    def release(self, block: Block) -> None:
+        ledger.subtract(block.account, block.nbytes)
+        if self._busy or threading.get_ident() != self._owner:
+            self._queue.append((block.offset, block.size))
+        else:
+            self._give_back(block.offset, block.size)
+
+    def held_since(self, serial: int) -> list[Block]:
+        """Live blocks made after request number `serial`, the oldest first."""
+        self._drain()
+        blocks = (reference() for reference in self._live.values())
+        return [block for block in blocks if block is not None and block.serial > serial]
+
+    def addresses(self) -> Iterator[tuple[int, int]]:
+        """(offset, bytes) of every free run, ascending: equal before and after a step that leaks nothing."""
+        self._drain()
+        return zip(self._free_offsets, self._free_sizes, strict=True)
+
+    def _take(self, size: int) -> int:
+        if self._queue:
+            self._drain()
+        self._busy = True  # a garbage collection in here may free blocks of this very arena
+        try:
+            sizes = self._free_sizes
+            run = next((i for i, available in enumerate(sizes) if available >= size), None)
+            if run is None:
+                run = self._grow(size)
+            offset = self._free_offsets[run]
+            if sizes[run] == size:
+                del self._free_offsets[run], sizes[run]
+            else:
+                self._free_offsets[run] = offset + size
+                sizes[run] -= size
+            self.used += size
+            self.peak = max(self.peak, self.used)
+            self._serial += 1
+            if self.trace is not None:
+                self.trace.append((offset, size))
+            return offset
+        finally:
+            self._busy = False
+
+    def _grow(self, size: int) -> int:
+        """A new chunk, an eighth of what there is or more, so that chunks stay few; its free run's index."""
+        chunk = self.device.allocate(max(size, self.chunk_bytes, self.capacity // 8))
+        self._free_offsets.append(len(self._chunks) << _CHUNK_SHIFT)
+        self._free_sizes.append(len(chunk))
+        self._chunks.append(chunk)
+        return len(self._free_sizes) - 1
+
+    def _give_back(self, offset: int, size: int) -> None:
+        """Put a run among the free ones, joined with its neighbours."""
+        self._live.pop(offset, None)
+        self.used -= size
+        offsets, sizes = self._free_offsets, self._free_sizes
+        at = bisect_left(offsets, offset)
+        if at < len(offsets) and offset + size == offsets[at]:
+            size += sizes[at]
+            del offsets[at], sizes[at]
+        if at and offsets[at - 1] + sizes[at - 1] == offset:
+            sizes[at - 1] += size
+        else:
+            offsets.insert(at, offset)
+            sizes.insert(at, size)
+
+    def _drain(self) -> None:
+        while self._queue:
+            self._give_back(*self._queue.popleft())
+
+    def _reclaim(self, since: int) -> list[Block]:
+        held = self.held_since(since)
+        for block in held:
+            block.dead = True
+            self.release(block)
+        self._drain()
+        return held
+
+
+@final
+class Mark:
+    """A point in an arena's history to which `end()` returns. Ending twice does nothing."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        self._serial = arena._serial
+        self._ended = False
+
+    def __enter__(self) -> Mark:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.end(quiet=error is not None)
+
+    def end(self, quiet: bool = False) -> None:
+        """Reclaim what was made since the mark.
+
+        Raises: HeldError naming the tensors that are still held, unless `quiet`. Their memory comes back
+        all the same, and reading them raises.
+        """
+        if self._ended:
+            return
+        self._ended = True
+        if self._arena.held_since(self._serial):
+            gc.collect()  # what only a reference cycle holds is nobody's
+        held = self._arena._reclaim(self._serial)
+        if held and not quiet:
+            more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+            raise HeldError(
+                f"scratch memory ended while a tensor in it was still held: {held[0]!r}{more}. "
+                "Drop it before the end, or keep a copy of its own: tensor.clone()"
+            )

@@ -1,0 +1,45 @@
+"""Element types. NumPy's dtype objects serve every device: CuPy uses the very same ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+
+DType = numpy.dtype
+bool_ = numpy.dtype("bool")
+uint8 = numpy.dtype("uint8")
+int8 = numpy.dtype("int8")
+int16 = numpy.dtype("int16")
+int32 = numpy.dtype("int32")
+int64 = numpy.dtype("int64")
+uint64 = numpy.dtype("uint64")
+float16 = numpy.dtype("float16")
+float32 = numpy.dtype("float32")
+float64 = numpy.dtype("float64")
+
+default = float32
+_KNOWN = {d.name: d for d in (bool_, uint8, int8, int16, int32, int64, uint64, float16, float32, float64)}
+
+
+def get(dtype: Any) -> numpy.dtype:
+    """The element type called `dtype`: a name, a NumPy type or None for the default, float32.
+
+    Raises: TypeError naming the types that exist.
+    """
+    if dtype is None:
+        return default
+    try:
+        return _KNOWN[numpy.dtype(dtype).name]
+    except (TypeError, KeyError):
+        raise TypeError(f"unknown dtype {dtype!r}: expected one of {', '.join(_KNOWN)}") from None
+
+
+def is_float(dtype: numpy.dtype) -> bool:
+    """Whether it holds real numbers."""
+    return dtype.kind == "f"
+
+
+def is_integer(dtype: numpy.dtype) -> bool:
+    """Whether it holds integers, signed or not."""
+    return dtype.kind in "iu"

@@ -1,0 +1,187 @@
+"""Kernels: functions that write where they are told, and the one place from which they are launched.
+
+A kernel allocates nothing it returns, returns nothing and never waits. Its inputs are positional, its
+destinations keyword-only: `Out(tensor, beta)` says where to write, and whether to write (0) or to add (1).
+
+```
+@kernel(elementwise=True)
+def relu(x, *, out):                       # the reference: any array module
+    out.store(module(x).maximum(x, 0))
+
+@relu.on("cpu", "float32")                 # an override, in relu's file or in <file>_cpu.py
+def _(x, *, out):
+    return fast_relu, (x, out.array, out.beta)   # binds: the function to call, and its arguments
+```
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt.tensor import Tensor
+from ownt.thread import state
+
+PIECE = 1 << 15  # elements of a piece: the temporaries of an expression stay in a core's second-level cache
+
+
+@final
+class Out:
+    """A destination: a tensor and whether to write over it (beta 0) or to add to it (beta 1)."""
+
+    __slots__ = ("array", "beta", "tensor")
+
+    def __init__(self, tensor: Tensor, beta: int = 0) -> None:
+        self.tensor = tensor
+        self.array = tensor.array
+        self.beta = beta
+
+    def __getitem__(self, key: Any) -> Out:
+        """A part of the destination."""
+        return Out(self.tensor[key], self.beta)
+
+    def view(self, shape: tuple[int, ...]) -> Out:
+        """The destination in another shape. Raises: ValueError where that would copy."""
+        return Out(self.tensor.view(shape), self.beta)
+
+    def then_add(self) -> Out:
+        """The same destination, to be added to: for the second piece of a sum and all after it."""
+        return Out(self.tensor, 1)
+
+    def store(self, value: Any) -> None:
+        """Write or add; `value` may be a number or broadcast. (0 * uninitialised memory may be NaN.)"""
+        if self.beta:
+            devices.module(self.array).add(self.array, value, out=self.array, casting="same_kind")
+        else:
+            self.array[...] = value
+
+
+@final
+class Kernel:
+    """A reference and its overrides by device and dtype."""
+
+    def __init__(self, reference: Callable[..., None], elementwise: bool) -> None:
+        self.reference = reference
+        self.elementwise = elementwise
+        self.name = reference.__name__
+        self.__doc__ = reference.__doc__
+        self.overrides: dict[tuple[str, dtypes.DType], Callable[..., tuple[Callable[..., None], tuple]]] = {}
+        self._looked: set[str] = set()  # devices whose override file has been looked for
+
+    def on(self, device: str, *names: str) -> Callable[[Callable], Callable]:
+        """Register an override: a function that binds, for a device and dtypes."""
+
+        def register(bind: Callable) -> Callable:
+            for name in names:
+                self.overrides[device, dtypes.get(name)] = bind
+            return bind
+
+        return register
+
+    def __call__(self, *args: Any, **outs: Out | None) -> None:
+        arrays = [arg.array if type(arg) is Tensor else arg for arg in args]
+        written = [out for out in outs.values() if out is not None]
+        if not written:
+            return
+        array = written[0].array
+        self._check_dtypes(arrays, array.dtype)
+        function, bound = self._bind(devices.of(array), array.dtype, arrays, outs)
+        function(*bound)
+        for out in written:
+            out.tensor.block.version += 1
+        if state.check is not None:
+            state.check(self, written)
+
+    def _bind(self, device: devices.Device, dtype: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
+        if device.name not in self._looked:
+            self._load_overrides(device.name)
+        override = self.overrides.get((device.name, dtype))
+        if override is not None:
+            return override(*arrays, **outs)
+        return self._run_reference, (device, arrays, outs)
+
+    def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
+        with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
+            if self.elementwise and device is devices.cpu:
+                _in_pieces(self.reference, arrays, outs)
+            else:
+                self.reference(*arrays, **outs)
+
+    def _check_dtypes(self, arrays: list[Any], dtype: Any) -> None:
+        """No silent promotion: floats of two dtypes in one launch are a mistake in an op."""
+        if dtype.kind != "f":
+            return
+        for array in arrays:
+            if (
+                devices.is_array(array)
+                and array.dtype is not dtype
+                and array.dtype.kind == "f"
+                and array.dtype != dtype
+            ):
+                raise TypeError(f"kernel {self.name}: expected {dtype} like its output; got {array.dtype}")
+
+    def _load_overrides(self, device: str) -> None:
+        """Import `<file>_<device>.py` beside the kernel's file, if there is one: on first use, not on import."""
+        self._looked.add(device)
+        name = f"{self.reference.__module__}_{device}"
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
+
+
+def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False) -> Any:
+    """Make a kernel of its reference.
+
+    elementwise: each element of the output depends on the same element of the inputs, broadcast, alone; on
+                 the CPU the reference then runs piece by piece, so that its temporaries are small and warm.
+    """
+    if reference is None:
+        return lambda function: Kernel(function, elementwise)
+    return Kernel(reference, elementwise)
+
+
+def pieces(shape: tuple[int, ...], limit: int = PIECE) -> Iterator[tuple[tuple, int]]:
+    """Cut an array of `shape` into runs of about `limit` elements: (index, its first element's number)."""
+    size = math.prod(shape)
+    if size <= limit:
+        yield (), 0
+        return
+    row = size // shape[0]
+    if row <= limit:
+        step = limit // row
+        for start in range(0, shape[0], step):
+            yield (slice(start, start + step),), start * row
+        return
+    for i in range(shape[0]):
+        for key, first in pieces(shape[1:], limit):
+            yield (i, *key), i * row + first
+
+
+def stretches(count: int, step: int) -> Iterator[slice]:
+    """Slices of `step` that cover `count` rows; one at least, so that of no rows a sum is written as 0."""
+    return (slice(start, min(start + step, count)) for start in range(0, max(count, 1), step))
+
+
+def _in_pieces(reference: Callable[..., None], arrays: list[Any], outs: dict[str, Out | None]) -> None:
+    written = [out for out in outs.values() if out is not None]
+    shape = written[0].array.shape
+    if written[0].array.size <= PIECE:
+        reference(*arrays, **outs)
+        return
+    tensors = [array for array in arrays if devices.is_array(array)]
+    flat = all(a.shape == shape and a.flags.c_contiguous for a in tensors) and all(
+        out.array.shape == shape and out.array.flags.c_contiguous for out in written
+    )
+    if flat:  # contiguous: pieces need not respect rows
+        shape = (math.prod(shape),)
+        fit = [a.reshape(shape) if devices.is_array(a) else a for a in arrays]
+        outs = {name: out and out.view(shape) for name, out in outs.items()}
+    else:
+        fit = [devices.module(a).broadcast_to(a, shape) if devices.is_array(a) else a for a in arrays]
+    for key, _ in pieces(shape):
+        part = {name: out and out[key] for name, out in outs.items()}
+        reference(*(a[key] if devices.is_array(a) else a for a in fit), **part)

@@ -1,0 +1,30 @@
+"""Scratch tensors: what ops compute into. Freed with their last holder; see ownt.arena."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ownt import memory
+from ownt.arena import Mark
+from ownt.tensor import Tensor
+
+
+def empty(shape: tuple[int, ...], like: Tensor | None = None, dtype: Any = None, kind: str = "activation") -> Tensor:
+    """An uninitialised scratch tensor on the device and, unless `dtype` is given, of the dtype of `like`."""
+    if like is None:
+        return memory.scratch().empty(shape, dtype, kind)
+    return memory.scratch(like.device).empty(shape, dtype or like.dtype, kind)
+
+
+def mark(device: str | None = None) -> Mark:
+    """Bracket a stretch of work: whatever scratch is made in it must be dropped by its end.
+
+    ```
+    with ownt.scratch.mark():
+        loss = model.loss(x, y)
+        loss.backward()
+        del loss
+    ```
+    Raises: ownt.HeldError at the end, naming what is still held.
+    """
+    return memory.scratch(device).mark()

@@ -1,0 +1,20 @@
+"""What each thread has of its own: where in the model it is, what it runs, and its scratch memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, final
+
+
+@final
+class _State(threading.local):
+    path: str = ""  # module path, e.g. "blocks.0.attn"
+    op: str = ""  # the op whose kernels are being launched
+    check: Callable[..., None] | None = None  # looks at what each kernel wrote; see ag.detect_anomaly
+
+    def __init__(self) -> None:
+        self.scratch: dict[str, Any] = {}  # device name -> its scratch arena
+
+
+state = _State()
