@@ -219,10 +219,13 @@ def constant(values: Any, name: str = "") -> Node:
 def make_tensor(values: Any, requires_grad: bool = False, name: str = "") -> Node:
     """A leaf node of a Tensor, an array, nested lists or a number. Nothing is allocated for its gradient.
 
-    A Tensor is taken as it is; an array is shared for a constant and copied for a parameter.
+    A Tensor is taken as it is; an array is shared for a constant and copied for a parameter; a Node that is a
+    parameter already stays the same Node, so that two layers may share it.
 
     Raises: TypeError if a gradient is wanted of integers.
     """
+    if requires_grad and type(values) is Node and values.slot is not None and values.slot.leaf:
+        return values
     data = as_tensor(values)
     if requires_grad and data.block.source is None:  # another's memory: a parameter owns its bytes
         data = data.clone()

@@ -62,7 +62,10 @@ def run_sample(config: SampleConfig) -> int:
 
 
 def parse_train(arguments: list[str]) -> presets.TrainConfig:
-    """Settings from the command line: those given, on top of the preset's."""
+    """Settings from the command line: those given, on top of the preset's.
+
+    Raises: InputError for an unknown preset.
+    """
     name = "names"
     for i, argument in enumerate(arguments):
         if argument == "--preset" and i + 1 < len(arguments):

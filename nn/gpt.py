@@ -28,7 +28,7 @@ RESIDUAL_INITS = ("scaled", "zero", "same")
 class GPTConfig:
     """The shape of a GPT."""
 
-    vocab_size: int = 50257  # tokens
+    vocab_size: int = 50257  # tokens there are; `ownt train` takes it from the data
     block_size: int = 1024  # tokens of context, at most
     n_layer: int = 12  # blocks
     n_head: int = 12  # attention heads
@@ -47,7 +47,8 @@ class GPTConfig:
     checkpoint: bool = False  # compute blocks again in backward rather than keep what they computed
     dtype: str = "float32"  # float32 or float64
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        """Raises: InputError naming the first setting that cannot be."""
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             if getattr(self, name) < 1:
                 raise InputError(f"GPTConfig: expected {name} of 1 or more; got {getattr(self, name)}")
@@ -148,6 +149,7 @@ class GPT(Module):
     """
 
     def __init__(self, config: GPTConfig, draw: init.Draw = init.normal) -> None:
+        config.validate()
         self.config = config
         width, std = config.n_embd, config.init_std
         self.wte = Embedding(config.vocab_size, width, weight=draw((config.vocab_size, width), std, config.dtype))

@@ -50,13 +50,12 @@ class Module(metaclass=_Named):
             self._adopt(self.path)
 
     def _adopt(self, path: str) -> None:
-        object.__setattr__(self, "path", path)
-        for name, module in self.children():
-            module._adopt(_join(path, name))
-        for name, node in self._own_parameters():
-            node.name = _join(path, name)
-        for name, buffer in self._own_buffers():
-            buffer.block.rebook("buffer", _join(path, name))
+        for name, module in self.named_modules(path):
+            object.__setattr__(module, "path", name)
+        for name, node in self.named_parameters(path):
+            node.name = name
+        for name, buffer in self.named_buffers(path):
+            buffer.block.rebook("buffer", name)
 
     # what it holds
 
@@ -78,24 +77,24 @@ class Module(metaclass=_Named):
         """All parameters, each once."""
         return [node for _, node in self.named_parameters()]
 
-    def named_parameters(self) -> Iterator[tuple[str, Node]]:
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Node]]:
         """(path, parameter), each parameter once, under its first path."""
         seen: set[int] = set()
-        for path, node in self._all_parameters():
+        for path, node in self._all_parameters(prefix):
             if id(node) not in seen:
                 seen.add(id(node))
                 yield path, node
 
-    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """(path, tensor) of what is state but not trained."""
-        for prefix, module in self.named_modules():
+        for path, module in self.named_modules(prefix):
             for name, buffer in module._own_buffers():
-                yield _join(prefix, name), buffer
+                yield _join(path, name), buffer
 
-    def _all_parameters(self) -> Iterator[tuple[str, Node]]:
-        for prefix, module in self.named_modules():
+    def _all_parameters(self, prefix: str = "") -> Iterator[tuple[str, Node]]:
+        for path, module in self.named_modules(prefix):
             for name, node in module._own_parameters():
-                yield _join(prefix, name), node
+                yield _join(path, name), node
 
     def _own_parameters(self) -> Iterator[tuple[str, Node]]:
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Node))

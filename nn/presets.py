@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nn import data, optim, schedule
 from nn.errors import InputError
 from nn.gpt import GPTConfig
+from ownt import device as devices
+
+OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that a training run depends on. vocab_size comes from the data."""
+    """Train a GPT on a text. The preset gives the defaults; any of them can be set."""
 
     preset: str = "names"  # where the other settings' defaults come from
     data: Path | None = None  # a text file in UTF-8; given names that come with the package by default
@@ -34,7 +38,9 @@ class TrainConfig:
     temperature: float = 0.5  # of the samples
     model: GPTConfig = field(default_factory=GPTConfig)
 
-    def __post_init__(self) -> None:
+    def validate(self) -> None:
+        """Raises: InputError naming the first setting that cannot be."""
+        self.model.validate()
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"expected {name} of 1 or more; got {getattr(self, name)}")
@@ -43,6 +49,13 @@ class TrainConfig:
                 raise InputError(f"expected {name} of 0 or more; got {getattr(self, name)}")
         if self.log_every is not None and self.log_every < 1:
             raise InputError(f"expected log_every of 1 or more; got {self.log_every}")
+        for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", schedule.NAMES), ("layout", data.LAYOUTS)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"expected {name} among {', '.join(allowed)}; got {getattr(self, name)!r}")
+        try:
+            devices.get(self.device)
+        except ValueError as error:
+            raise InputError(str(error)) from None
 
 
 def _microgpt(steps: int, betas: tuple[float, float], schedule: str, **model: object) -> TrainConfig:

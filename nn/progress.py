@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import ownt
@@ -14,7 +14,7 @@ from ownt.report import human_bytes
 
 
 class Display:
-    """Shows steps and losses.
+    """Shows steps and losses: `with Display(steps) as display: ... display.show(progress)`.
 
     On a terminal a progress bar with loss, speed and bytes by kind; elsewhere the losses on standard output, a
     line each, and the rest on standard error.
@@ -22,36 +22,32 @@ class Display:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.console = Console(stderr=True)
-        self.bar: Progress | None = None
-        if sys.stdout.isatty() and self.console.is_terminal:
-            columns: list[Any] = [
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            ]
-            self.bar = Progress(*columns, TextColumn("{task.fields[details]}"), console=self.console)
-            self.task = self.bar.add_task("training", total=steps, details="")
+        console = Console(stderr=True)
+        self.live: Live | None = None
+        if sys.stdout.isatty() and console.is_terminal:
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+            self.bar = Progress(*columns)
+            self.task = self.bar.add_task("", total=steps)
+            self.live = Live(self.bar, console=console)
 
     def __enter__(self) -> Display:
-        if self.bar is not None:
-            self.bar.start()
+        if self.live is not None:
+            self.live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
+        if self.live is not None:
+            self.live.stop()
 
     def show(self, progress: train.Progress) -> None:
         """Show the state after a step."""
-        details = f"{progress.tokens_per_s:,.0f} tokens/s | {bytes_by_kind()}"
-        if self.bar is not None:
-            text = f"loss {progress.loss:.4f} | {details}"
-            self.bar.update(self.task, completed=progress.step, details=text)
+        speed = f"{progress.tokens_per_s:,.0f} tokens/s"
+        if self.live is not None:
+            self.bar.update(self.task, completed=progress.step, description=f"loss {progress.loss:.4f} | {speed}")
+            self.live.update(Group(self.bar, bytes_by_kind()))
             return
         print(f"step {progress.step:4d} / {self.steps:4d} | loss {progress.loss:.4f}", flush=True)
-        print(details, file=sys.stderr, flush=True)
+        print(f"{speed} | {bytes_by_kind()}", file=sys.stderr, flush=True)
 
 
 def bytes_by_kind() -> str:

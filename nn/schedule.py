@@ -8,6 +8,7 @@ from collections.abc import Callable
 from nn.errors import InputError
 
 Schedule = Callable[[int], float]
+NAMES = ("constant", "linear", "cosine")
 
 
 def constant(lr: float) -> Schedule:
@@ -38,13 +39,8 @@ def by_name(name: str, lr: float, steps: int, warmup_steps: int = 0) -> Schedule
 
     Raises: InputError for another name.
     """
+    if name not in NAMES:
+        raise InputError(f"expected schedule among {', '.join(NAMES)}; got {name!r}")
     length = max(steps - warmup_steps, 1)
-    makers = {
-        "constant": lambda: constant(lr),
-        "linear": lambda: linear(lr, length),
-        "cosine": lambda: cosine(lr, length),
-    }
-    if name not in makers:
-        raise InputError(f"expected schedule to be one of {', '.join(makers)}; got {name!r}")
-    main = makers[name]()
+    main = {"constant": constant(lr), "linear": linear(lr, length), "cosine": cosine(lr, length)}[name]
     return warmup(warmup_steps, main) if warmup_steps else main

@@ -17,8 +17,6 @@ from nn.gpt import GPT
 from nn.optim import Optimizer
 from nn.tokenizer import CharTokenizer
 
-OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
-
 
 @dataclass(frozen=True)
 class Progress:
@@ -36,6 +34,7 @@ class Trainer:
     """
 
     def __init__(self, config: presets.TrainConfig) -> None:
+        config.validate()
         self.config = config
         self.stream = random.Random(config.seed)  # shuffles, and draws weights and samples where the preset says so
         ownt.manual_seed(config.seed)
@@ -98,12 +97,12 @@ def sample(
     """
     tokenizer: CharTokenizer | None = getattr(model, "tokenizer", None)
     if tokenizer is None:
-        raise InputError("sample: expected a model with a tokenizer; it was saved without one")
+        raise InputError("expected a model with a tokenizer; it was saved without one")
     tokens = [tokenizer.bos, *tokenizer.encode(prompt)]
     room = model.config.block_size - len(tokens) + 1
     if room < 1:
         raise InputError(
-            f"sample: expected a prompt shorter than a block of {model.config.block_size}; got {len(prompt)} characters"
+            f"expected a prompt shorter than a block of {model.config.block_size}; got {len(prompt)} characters"
         )
     new: list[int] = []
     for (token,) in islice(generate.stream(model, [tokens], temperature, top_k, choose), room):
@@ -119,10 +118,8 @@ def python_choice(stream: random.Random) -> generate.Choose:
 
 
 def _optimizer(config: presets.TrainConfig, model: GPT) -> Optimizer:
-    if config.optimizer not in OPTIMIZERS:
-        raise InputError(f"expected optimizer to be one of {', '.join(OPTIMIZERS)}; got {config.optimizer!r}")
     if config.optimizer == "sgd":
         return optim.SGD(model.parameters(), config.lr, momentum=config.betas[0], weight_decay=config.weight_decay)
-    return OPTIMIZERS[config.optimizer](
+    return presets.OPTIMIZERS[config.optimizer](
         model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay
     )
