@@ -9,7 +9,7 @@ from typing import Any, final
 
 import ag
 from ag.slot import GradSlot
-from ownt import Tensor, tensor
+from ownt import Tensor, indexing, tensor
 
 _hook_ids = count()
 
@@ -186,18 +186,18 @@ class Node:
         return ag.neg(self)
 
     def __getitem__(self, key: Any) -> Node:
-        key = tensor.index_key(key)
-        return ag.getitem(self, key) if tensor.is_basic(key) else ag.index(self, key)
+        key = indexing.index_key(key)
+        return ag.getitem(self, key) if indexing.is_basic(key) else ag.index(self, key)
 
     @property
     def T(self) -> Node:
         return ag.transpose(self)
 
     def reshape(self, *shape: Any) -> Node:
-        return ag.reshape(self, tensor.shape_of(shape))
+        return ag.reshape(self, indexing.shape_of(shape))
 
     def transpose(self, *axes: Any) -> Node:
-        return ag.transpose(self, tensor.shape_of(axes) if axes else None)
+        return ag.transpose(self, indexing.shape_of(axes) if axes else None)
 
     def __getattr__(self, name: str) -> Any:
         op = ag.registry.get(name)

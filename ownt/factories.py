@@ -11,7 +11,8 @@ from typing import Any
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import memory, random
-from ownt.tensor import Tensor, asarray, shape_of, wrap
+from ownt.indexing import shape_of
+from ownt.tensor import Tensor, asarray, wrap
 
 __all__ = ["arange", "asarray", "empty", "from_dlpack", "full", "ones", "rand", "randint", "randn", "zeros"]
 
@@ -80,7 +81,7 @@ def randint(low: int, high: int, *shape: Any, dtype: Any = dtypes.int64, device:
     if high <= low:
         raise ValueError(f"randint: expected low < high; got low={low}, high={high}")
     made = empty(*shape, dtype=dtype, device=device)
-    random.fill(made.array, lambda xp, *draw: random.bits(xp, *draw) % xp.uint64(high - low) + low, outputs=1)
+    random.fill(made.array, lambda *draw: (random.bits(*draw) % (high - low)).astype("int64") + low, outputs=1)
     return made
 
 

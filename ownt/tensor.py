@@ -7,7 +7,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import memory
+from ownt import indexing, memory
 
 
 @final
@@ -108,7 +108,7 @@ class Tensor:
 
     def reshape(self, *shape: Any) -> Tensor:
         """Another shape, given as integers or a tuple; a view where the strides allow it, else a copy."""
-        wanted = shape_of(shape)
+        wanted = indexing.shape_of(shape)
         source = self if self.is_contiguous or _viewable(self._array, wanted) else self.clone()
         return wrap(_reshaped(source._array, wanted), source._block)
 
@@ -118,8 +118,8 @@ class Tensor:
 
     def __getitem__(self, key: Any) -> Tensor:
         """Slices and integers give views; integer and boolean arrays give copies."""
-        key = index_key(key)
-        if is_basic(key):
+        key = indexing.index_key(key)
+        if indexing.is_basic(key):
             return wrap(self._array[key], self._block)
         return _copied(self._array[key])
 
@@ -132,7 +132,7 @@ class Tensor:
     # writes in place
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[index_key(key)] = _raw(value)
+        self.array[indexing.index_key(key)] = indexing.raw(value)
         self._block.version += 1
 
     def copy_(self, values: Any) -> Tensor:
@@ -158,7 +158,7 @@ class Tensor:
 
     def _in_place(self, operation: str, other: Any) -> Tensor:
         array = self.array
-        getattr(devices.module(array), operation)(array, _raw(other), out=array)
+        getattr(devices.module(array), operation)(array, indexing.raw(other), out=array)
         self._block.version += 1
         return self
 
@@ -263,39 +263,6 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
     if array is values and array.dtype == wanted:
         return wrap(array, memory.external())
     return _copied(array, wanted)
-
-
-def shape_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as integers or as one tuple."""
-    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
-        shape = tuple(shape[0])
-    return tuple(int(size) for size in shape)
-
-
-def index_key(key: Any) -> tuple[Any, ...]:
-    """A key as a tuple of slices, integers and arrays, with an ellipsis, so that the result is an array."""
-    parts = key if isinstance(key, tuple) else (key,)
-    parts = tuple(_raw(part) for part in parts)
-    return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
-
-
-def is_basic(key: tuple[Any, ...]) -> bool:
-    """Whether indexing with `key` gives a view."""
-    return all(
-        part is None
-        or part is Ellipsis
-        or isinstance(part, slice)
-        or (hasattr(part, "__index__") and not _is_sequence(part))
-        for part in key
-    )
-
-
-def _is_sequence(part: Any) -> bool:
-    return isinstance(part, (list, bool)) or devices.is_array(part)
-
-
-def _raw(value: Any) -> Any:
-    return value.array if type(value) is Tensor else value
 
 
 def _copied(array: Any, dtype: Any = None) -> Tensor:

@@ -1,0 +1,37 @@
+"""Shapes and index keys as users write them."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from operator import index
+from typing import Any
+
+from ownt import tensor
+
+
+def raw(value: Any) -> Any:
+    """The array of a Tensor; anything else as it is."""
+    return value.array if type(value) is tensor.Tensor else value
+
+
+def shape_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    """A shape given as integers or as one tuple."""
+    if len(shape) == 1 and isinstance(shape[0], (tuple, list)):
+        shape = tuple(shape[0])
+    return tuple(index(size) for size in shape)
+
+
+def index_key(key: Any) -> tuple[Any, ...]:
+    """A key as a tuple of slices, integers and arrays, with an ellipsis, so that the result is an array."""
+    parts = key if isinstance(key, tuple) else (key,)
+    parts = tuple(raw(part) for part in parts)
+    return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
+
+
+def is_basic(key: tuple[Any, ...]) -> bool:
+    """Whether indexing with `key` gives a view."""
+    return all(part is None or part is Ellipsis or isinstance(part, slice) or _is_integer(part) for part in key)
+
+
+def _is_integer(part: Any) -> bool:
+    return isinstance(part, Integral) and not isinstance(part, bool)

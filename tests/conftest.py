@@ -1,0 +1,24 @@
+"""What all tests share: a seed before each, and the project's data for comparisons, where it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import ownt
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    ownt.manual_seed(0)
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder with names.txt, shakespeare.txt and microgpt_500_expected.txt."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("needs ../shared/data, which is not part of the repository")
+    return SHARED_DATA

@@ -1,0 +1,341 @@
+"""Modules: order, names, state, conversion, freezing, what people see; and the layers."""
+
+from __future__ import annotations
+
+import gc
+import math
+
+import numpy as np
+import pytest
+
+import ag
+import nn
+import ownt
+
+CONFIG = nn.GPTConfig(vocab_size=11, block_size=6, n_layer=2, n_head=2, n_embd=8)
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        self.second = nn.Linear(2, 3)
+        self.scale = ag.param(ownt.ones(3))
+        self.steps = ownt.zeros(2)
+        self.first = nn.Linear(3, 1, bias=False)
+
+
+class Twice(nn.Module):
+    """One weight under two names."""
+
+    def __init__(self):
+        self.table = nn.Embedding(5, 3)
+        self.head = nn.Linear(3, 5, bias=False, weight=self.table.weight)
+
+
+def booked(kind):
+    """Bytes by path, those that live now."""
+    gc.collect()
+    return dict(ownt.memory.report().live[kind])
+
+
+def more(after, before):
+    return {path: size - before.get(path, 0) for path, size in after.items() if size != before.get(path, 0)}
+
+
+def values_of(module):
+    return {path: tensor.numpy().copy() for path, tensor in module.state_dict().items()}
+
+
+def assert_same(module, values):
+    for path, tensor in module.state_dict().items():
+        assert np.array_equal(tensor.numpy(), values[path]), path
+
+
+# order and names
+
+
+def test_all_it_holds_comes_in_the_order_of_attributes_its_own_first():
+    pair = Pair()
+    assert [path for path, _ in pair.named_parameters()] == ["scale", "second.weight", "second.bias", "first.weight"]
+    assert [path for path, _ in pair.named_buffers()] == ["steps"]
+    assert [path for path, _ in pair.named_modules()] == ["", "second", "first"]
+    state = pair.state_dict()
+    assert list(state) == ["scale", "second.weight", "second.bias", "first.weight", "steps"]
+    assert state["scale"] is pair.scale.tensor
+
+
+def test_a_tied_weight_is_one_parameter_under_its_first_path():
+    module = Twice()
+    assert [path for path, _ in module.named_parameters()] == ["table.weight"]
+    assert len(module.parameters()) == 1
+    assert module.head.weight is module.table.weight
+    assert list(module.state_dict()) == ["table.weight"]
+
+
+def test_the_memory_report_names_every_parameter_and_counts_each_byte_once():
+    before = booked("parameter")
+    model = nn.GPT(CONFIG)
+    expected = {path: node.nbytes for path, node in model.named_parameters()}
+    assert more(booked("parameter"), before) == expected
+    assert "blocks.0.mlp.up.weight" in expected
+    del model
+    assert not more(before, booked("parameter"))
+
+
+def test_buffers_and_gradients_are_booked_by_path():
+    before = booked("buffer"), booked("gradient")
+    pair = Pair()
+    assert more(booked("buffer"), before[0]) == {"steps": 8}
+    loss = pair.first(pair.second(ownt.ones(1, 2))).sum()
+    loss.backward()
+    del loss
+    assert more(booked("gradient"), before[1]) == {"second.weight": 24, "second.bias": 12, "first.weight": 12}
+
+
+def test_a_module_put_in_place_later_gets_its_names():
+    model = nn.GPT(CONFIG)
+    model.blocks[1].mlp = nn.MLP([8, 4, 8])
+    names = {path: node.name for path, node in model.named_parameters()}
+    assert "blocks.1.mlp.0.weight" in names
+    assert all(path == name for path, name in names.items())
+    assert booked("parameter").get("blocks.1.mlp.2.weight") == 4 * 32
+
+
+def test_a_parameter_added_to_a_tied_layer_leaves_the_tied_name_alone():
+    model = nn.GPT(CONFIG)
+    model.head.bias = ag.param(ownt.zeros(11))
+    assert model.head.bias.name == "head.bias"
+    assert model.wte.weight.name == "wte.weight"
+
+
+# state
+
+
+def test_state_goes_from_one_module_to_another():
+    source, target = Pair(), Pair()
+    source.steps.fill_(7)
+    addresses = [tensor.numpy().ctypes.data for tensor in target.state_dict().values()]
+    target.load_state_dict(source.state_dict())
+    assert_same(target, values_of(source))
+    assert [tensor.numpy().ctypes.data for tensor in target.state_dict().values()] == addresses
+
+
+def test_state_may_be_arrays_and_name_a_tied_weight_twice():
+    module = Twice()
+    table = np.arange(15, dtype="float32").reshape(5, 3)
+    module.load_state_dict({"table.weight": table, "head.weight": table})
+    assert np.array_equal(module.table.weight.numpy(), table)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "named"),
+    [
+        ({"scale": None}, KeyError, ["missing: scale"]),
+        ({"other": (1,)}, KeyError, ["unexpected: other"]),
+        ({"scale": (2,)}, ValueError, ["of another shape: scale", "(3,)", "(2,)"]),
+        (
+            {"scale": None, "steps": None, "a": (1,), "b": (1,), "second.bias": (4,), "first.weight": (3, 1)},
+            KeyError,
+            ["missing: scale, steps", "unexpected: a, b", "second.bias (", "first.weight (", "(3, 1)"],
+        ),
+    ],
+)
+def test_state_that_does_not_fit_is_listed_whole_and_changes_nothing(change, error, named):
+    pair = Pair()
+    before = values_of(pair)
+    tensors = {path: np.full(value.shape, 9, "float32") for path, value in before.items()}
+    for path, shape in change.items():
+        if shape is None:
+            del tensors[path]
+        else:
+            tensors[path] = np.ones(shape, "float32")
+    with pytest.raises(error) as caught:
+        pair.load_state_dict(tensors)
+    for words in named:
+        assert words in str(caught.value)
+    assert_same(pair, before)
+
+
+def test_state_of_another_type_changes_nothing():
+    layer = nn.Linear(2, 1)
+    before = values_of(layer)
+    with pytest.raises((TypeError, ValueError)):
+        layer.load_state_dict({"weight": np.ones((1, 2)), "bias": np.array(["x"])})
+    assert_same(layer, before)
+
+
+def test_frozen_parameters_stay_in_the_state_and_get_no_gradient():
+    pair = Pair()
+    pair.second.weight.requires_grad = False
+    assert list(pair.state_dict()) == list(Pair().state_dict())
+    pair.first(pair.second(ownt.ones(1, 2))).sum().backward()
+    assert pair.second.weight.grad is None
+    assert pair.second.bias.grad is not None
+
+
+def test_to_converts_floats_in_place_and_leaves_integers():
+    pair = Pair()
+    pair.counts = ownt.zeros(2, dtype="int64")
+    pair.first.weight.requires_grad = False
+    nodes, values = pair.parameters(), values_of(pair)
+    assert pair.to(dtype="float64") is pair
+    assert all(a is b for a, b in zip(pair.parameters(), nodes, strict=True))
+    assert {path: str(t.dtype) for path, t in pair.state_dict().items()} == {
+        path: "int64" if path == "counts" else "float64" for path in values
+    }
+    assert_same(pair, values)
+    assert [node.requires_grad for node in nodes] == [True, True, True, False]
+    assert [node.name for node in nodes] == [path for path, _ in pair.named_parameters()]
+
+
+def test_to_keeps_ties_and_books_what_it_made_frozen_or_not():
+    model = nn.GPT(CONFIG)
+    model.wpe.weight.requires_grad = False
+    before = booked("parameter")
+    model.to(dtype="float64")
+    assert model.head.weight is model.wte.weight
+    grown = more(booked("parameter"), before)
+    assert grown == {path: node.nbytes // 2 for path, node in model.named_parameters()}
+
+
+def test_zero_grad_frees_the_gradients():
+    before = booked("gradient")
+    pair = Pair()
+    pair.first(pair.second(ownt.ones(1, 2))).sum().backward()
+    assert more(booked("gradient"), before)
+    pair.zero_grad()
+    assert all(node.grad is None for node in pair.parameters())
+    assert not more(booked("gradient"), before)
+
+
+# for people
+
+
+def test_the_summary_has_a_row_for_each_module_and_the_totals():
+    pair = Pair()
+    pair.first.weight.requires_grad = False
+    rows = [line.split() for line in pair.summary().splitlines()]
+    assert rows[0] == ["module", "class", "parameters", "bytes", "gradient", "bytes"]
+    assert rows[1] == ["(root)", "Pair", "3", "12", "B", "12", "B"]
+    assert rows[2] == ["second", "Linear", "9", "36", "B", "36", "B"]
+    assert rows[3] == ["first", "Linear", "3", "12", "B", "0", "B"]
+    assert rows[4] == ["total", "Pair", "15", "60", "B", "48", "B"]
+
+
+def test_the_rows_of_a_summary_add_up_to_its_total_with_tied_weights():
+    rows = [line.split() for line in nn.GPT(CONFIG).summary().splitlines()[1:]]
+    counts = [int(row[2].replace(",", "")) for row in rows]
+    assert sum(counts[:-1]) == counts[-1]
+
+
+def test_repr_is_nested_and_indented():
+    tree = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.RMSNorm(3), nn.GELU("tanh")), nn.Dropout(0.25))
+    assert repr(tree) == (
+        "Sequential(\n"
+        "  (0): Linear(2, 3, bias=True)\n"
+        "  (1): Sequential(\n"
+        "    (0): RMSNorm(3, eps=1e-05, gain=True)\n"
+        "    (1): GELU(approximate='tanh')\n"
+        "  )\n"
+        "  (2): Dropout(p=0.25)\n"
+        ")"
+    )
+    assert repr(nn.LayerNorm(4, bias=False)) == "LayerNorm(4, eps=1e-05, bias=False)"
+    assert repr(nn.Embedding(7, 2)) == "Embedding(7, 2)"
+    assert repr(nn.Tanh()) == "Tanh()"
+
+
+def test_a_module_without_forward_says_so():
+    with pytest.raises(TypeError, match="Pair has no forward"):
+        Pair()(1)
+
+
+def test_the_module_path_is_put_back_after_an_error():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise ArithmeticError
+
+    outer = nn.Sequential(Broken())
+    with pytest.raises(ArithmeticError):
+        outer(1)
+    before = booked("activation")
+    held = ag.constant(ownt.ones(4)).relu()
+    assert more(booked("activation"), before) == {"": held.nbytes}
+
+
+# containers and layers
+
+
+def test_sequential_calls_one_module_after_the_other():
+    layers = nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)
+    x = ownt.randn(4, 2)
+    expected = layers[2](layers[1](layers[0](x)))
+    assert np.array_equal(nn.Sequential(*layers)(x).numpy(), expected.numpy())
+
+
+def test_a_module_list_is_a_list_named_by_numbers():
+    modules = nn.ModuleList(nn.Linear(1, n) for n in (1, 2, 3))
+    modules.append(nn.Linear(1, 4))
+    assert len(modules) == 4
+    assert [module.out_features for module in modules] == [1, 2, 3, 4]
+    assert modules[-1].out_features == 4
+    assert [module.out_features for module in modules[1:3]] == [2, 3]
+    assert modules[3].weight.name == "3.weight"
+    with pytest.raises(TypeError, match="no forward"):
+        modules(1)
+    modules.eval()
+    assert not any(module.training for module in modules.modules())
+
+
+@pytest.mark.parametrize(("activation", "kind"), [("relu", nn.ReLU), ("tanh", nn.Tanh), ("gelu", nn.GELU)])
+def test_an_mlp_has_an_activation_after_each_layer_but_the_last(activation, kind):
+    mlp = nn.MLP([4, 5, 6, 2], activation, bias=False, dtype="float64")
+    assert [type(module) for module in mlp] == [nn.Linear, kind, nn.Linear, kind, nn.Linear]
+    assert [node.shape for node in mlp.parameters()] == [(5, 4), (6, 5), (2, 6)]
+    assert mlp(ownt.randn(3, 4, dtype="float64")).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("widths", "activation", "words"),
+    [([], "relu", r"two widths.*\[\]"), ([4], "relu", r"\[4\]"), ([4, 2], "swish", "relu, tanh, gelu; got 'swish'")],
+)
+def test_an_mlp_that_cannot_be_is_an_input_error(widths, activation, words):
+    with pytest.raises(nn.InputError, match=words):
+        nn.MLP(widths, activation)
+
+
+def test_linear_begins_uniform_within_one_over_the_root_of_its_inputs():
+    layer = nn.Linear(16, 500)
+    assert (layer.weight.shape, layer.bias.shape) == ((500, 16), (500,))
+    for values in (layer.weight.numpy(), layer.bias.numpy()):
+        assert 0.24 < abs(values).max() <= 0.25
+        assert abs(values.mean()) < 4 * 0.25 / math.sqrt(3 * values.size)
+
+
+def test_layers_compute_their_formulas():
+    x = np.random.default_rng(1).normal(size=(4, 6))
+    layer = nn.Linear(6, 3, dtype="float64")
+    assert np.allclose(layer(x).numpy(), x @ layer.weight.numpy().T + layer.bias.numpy(), rtol=1e-12)
+    table = nn.Embedding(9, 6, dtype="float64")
+    assert np.array_equal(table(np.array([[1, 8]])).numpy(), table.weight.numpy()[[[1, 8]]])
+    centred = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    rooted = x / np.sqrt((x * x).mean(1, keepdims=True) + 1e-5)
+    gain = ownt.asarray(np.arange(1.0, 7.0))
+    for norm, expected in (
+        (nn.LayerNorm(6, dtype="float64"), centred * gain.numpy() + gain.numpy()),
+        (nn.LayerNorm(6, bias=False, dtype="float64"), centred * gain.numpy()),
+        (nn.RMSNorm(6, dtype="float64"), rooted * gain.numpy()),
+        (nn.RMSNorm(6, gain=False, dtype="float64"), rooted),
+    ):
+        for node in norm.parameters():
+            node.tensor.copy_(gain)
+        assert np.allclose(norm(x).numpy(), expected, rtol=1e-12), norm
+
+
+def test_dropout_zeroes_and_scales_in_training_only():
+    drop, x = nn.Dropout(0.25), ag.constant(ownt.ones(100_000))
+    y = drop(x).numpy()
+    assert set(np.unique(y)) == {0.0, np.float32(1 / 0.75)}
+    assert abs((y == 0).mean() - 0.25) < 5 * math.sqrt(0.25 * 0.75 / y.size)
+    assert not np.array_equal(drop(x).numpy(), y)
+    assert drop.eval()(x) is x
+    assert nn.Dropout(0.0)(x) is x
