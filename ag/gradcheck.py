@@ -37,7 +37,7 @@ def gradcheck(
 
     def value() -> Any:
         with no_grad():
-            return function(*tensors).numpy() * weights
+            return function(*(make_tensor(t) if i in leaves else t for i, t in enumerate(tensors))).numpy() * weights
 
     backward(y, weight)
     for i, leaf in leaves.items():

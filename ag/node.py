@@ -66,7 +66,7 @@ class Node:
         self._name = name
         if self.slot is not None and self.slot.leaf:
             self.slot.name = name
-            self.tensor.block.rebook("parameter", name)
+            book_as_parameter(self)
 
     def item(self) -> Any:
         return self.tensor.item()
@@ -227,9 +227,19 @@ def make_tensor(values: Any, requires_grad: bool = False, name: str = "") -> Nod
     if requires_grad and type(values) is Node and values.slot is not None and values.slot.leaf:
         return values
     data = as_tensor(values)
-    if requires_grad and data.block.source is None:  # another's memory: a parameter owns its bytes
+    if not requires_grad:
+        return Node(data, name=name)
+    if data.block.source is None:  # another's memory: a parameter owns its bytes
         data = data.clone()
-    return Node(data, _leaf_slot(data, name) if requires_grad else None, name)
+    made = Node(data, _leaf_slot(data, name), name)
+    book_as_parameter(made)
+    return made
+
+
+def book_as_parameter(node: Node) -> None:
+    """Book a node's bytes under kind "parameter" and its name; a view's stay with what it is a part of."""
+    if node.tensor.nbytes == node.tensor.block.nbytes:
+        node.tensor.block.rebook("parameter", node.name)
 
 
 def as_tensor(values: Any) -> Tensor:
@@ -250,6 +260,4 @@ def zero_grad(nodes: Iterable[Node], set_to_none: bool = True) -> None:
 def _leaf_slot(data: Tensor, name: str) -> GradSlot:
     if data.dtype.kind != "f":
         raise TypeError(f"requires_grad: expected a float tensor; got {data.dtype}. Use tensor.astype('float32')")
-    if data.nbytes == data.block.nbytes:  # a view is booked as what it is a part of
-        data.block.rebook("parameter", name)
     return GradSlot(data, leaf=True, name=name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ag
@@ -19,9 +20,13 @@ from nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, norm_linea
 from nn.module import Module
 from ownt import Tensor, factories
 
-NORMS = ("layer", "rms", "rms-no-gain")
-ACTIVATIONS = ("gelu", "relu", "relu-squared")
-RESIDUAL_INITS = ("scaled", "zero", "same")
+CHOICES: dict[str, tuple[object, ...]] = {
+    "norm": ("layer", "rms", "rms-no-gain"),
+    "activation": ("gelu", "relu", "relu-squared"),
+    "residual_init": ("scaled", "zero", "same"),
+    "dtype": ("float32", "float64"),
+    **dict.fromkeys(("bias", "tied", "embedding_norm", "final_norm", "checkpoint"), (True, False)),
+}
 
 
 @dataclass(frozen=True)
@@ -49,30 +54,41 @@ class GPTConfig:
 
     def validate(self) -> None:
         """Raises: InputError naming the first setting that cannot be."""
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            if getattr(self, name) < 1:
-                raise InputError(f"GPTConfig: expected {name} of 1 or more; got {getattr(self, name)}")
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "hidden"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise InputError(
+                    f"GPTConfig: expected {name.replace('hidden', 'n_hidden')} of 1 or more; got {value!r}"
+                )
         if self.n_embd % self.n_head:
             raise InputError(
                 f"GPTConfig: expected the width n_embd to be divisible by the heads n_head; "
                 f"got {self.n_embd} and {self.n_head}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"GPTConfig: expected dropout from 0 up to, without, 1; got {self.dropout}")
-        choices = {
-            "norm": NORMS,
-            "activation": ACTIVATIONS,
-            "residual_init": RESIDUAL_INITS,
-            "dtype": ("float32", "float64"),
-        }
-        for name, allowed in choices.items():
+        for name, below in (("dropout", 1), ("init_std", math.inf), ("eps", math.inf)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0 <= value < below:
+                raise InputError(f"GPTConfig: expected {name} from 0 up to, without, {below}; got {value!r}")
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
-                raise InputError(f"GPTConfig: expected {name} among {', '.join(allowed)}; got {getattr(self, name)!r}")
+                raise InputError(
+                    f"GPTConfig: expected {name} among {', '.join(map(str, allowed))}; got {getattr(self, name)!r}"
+                )
 
     @property
     def hidden(self) -> int:
         """Width inside the MLPs."""
-        return self.n_hidden or 4 * self.n_embd
+        return 4 * self.n_embd if self.n_hidden is None else self.n_hidden
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers a model of this shape has to learn, counted without building one."""
+        width, bias = self.n_embd, int(self.bias)
+        norm = {"layer": width * (1 + bias), "rms": width, "rms-no-gain": 0}[self.norm]
+        attention = norm + (width + bias) * 3 * width + (width + bias) * width
+        mlp = norm + (width + bias) * self.hidden + (self.hidden + bias) * width
+        tables = width * (self.vocab_size * (1 if self.tied else 2) + self.block_size)
+        return tables + self.n_layer * (attention + mlp) + norm * (self.embedding_norm + self.final_norm)
 
     @property
     def residual_std(self) -> float:
@@ -88,10 +104,11 @@ class Cache:
     Shapes: keys, values (batch, n_head, block_size, n_embd / n_head)
     """
 
-    def __init__(self, config: GPTConfig, batch: int, device: str = "cpu") -> None:
+    def __init__(self, model: GPT, batch: int) -> None:
+        config, like = model.config, model.wte.weight
         shape = (batch, config.n_head, config.block_size, config.n_embd // config.n_head)
-        make = lambda: factories.empty(shape, dtype=config.dtype, device=device, path="cache")  # noqa: E731
-        self.layers = [(make(), make()) for _ in range(config.n_layer)]
+        empty = partial(factories.empty, shape, dtype=like.dtype, device=like.device, path="cache")
+        self.layers = [(empty(), empty()) for _ in range(config.n_layer)]
         self.length = 0  # positions filled
 
 

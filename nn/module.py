@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import ag
 import ownt
 from ag import Node
+from ag.node import book_as_parameter
 from ownt import Tensor
 from ownt.report import human_bytes
 from ownt.thread import state
@@ -53,7 +54,9 @@ class Module(metaclass=_Named):
         for name, module in self.named_modules(path):
             object.__setattr__(module, "path", name)
         for name, node in self.named_parameters(path):
-            node.name = name
+            if name.endswith(node.name):  # the name of a tied weight is that of the first module that has it
+                node.name = name
+            book_as_parameter(node)
         for name, buffer in self.named_buffers(path):
             buffer.block.rebook("buffer", name)
 
@@ -111,7 +114,8 @@ class Module(metaclass=_Named):
     def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
         """Copy values into the parameters and buffers.
 
-        Raises: KeyError or ValueError listing every missing, unexpected and mis-shaped key, before anything changes.
+        Raises: KeyError or ValueError listing every missing, unexpected and mis-shaped key, TypeError or ValueError
+                for what are no numbers; nothing has changed then.
         """
         own = self.state_dict()
         aliases = {path: node.tensor for path, node in self._all_parameters()}  # a tied weight's other names
@@ -127,8 +131,9 @@ class Module(metaclass=_Named):
         if problems:
             error = KeyError if missing or unexpected else ValueError
             raise error(f"{type(self).__name__}.load_state_dict: nothing was loaded; {'; '.join(problems)}")
+        values = {path: ownt.asarray(tensors[path], dtype=tensor.dtype) for path, tensor in own.items()}
         for path, tensor in own.items():
-            tensor.copy_(ownt.asarray(tensors[path]))
+            tensor.copy_(values[path])
 
     def train(self: M, training: bool = True) -> M:
         """Switch all modules to training, or with False to evaluation."""
@@ -161,8 +166,10 @@ class Module(metaclass=_Named):
     def summary(self) -> str:
         """A table of the modules with parameters: class, how many numbers, bytes, bytes of gradient to come."""
         rows = [("module", "class", "parameters", "bytes", "gradient bytes")]
+        seen: set[int] = set()  # a tied weight counts once, in the first module that has it
         for path, module in self.named_modules():
-            own = [node for _, node in module._own_parameters()]
+            own = [node for _, node in module._own_parameters() if id(node) not in seen]
+            seen |= set(map(id, own))
             if own:
                 rows.append((path or "(root)", type(module).__name__, *_totals(own)))
         rows.append(("total", type(self).__name__, *_totals(self.parameters())))

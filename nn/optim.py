@@ -64,14 +64,14 @@ class Optimizer:
         if not lr >= 0:
             raise ValueError(f"{type(self).__name__}: expected a learning rate of 0 or more; got {lr}")
         self.lr = lr
-        self.steps = 0
         self._state: dict[int, tuple[Tensor, ...]] = {}
+        self._updates: dict[int, int] = {}  # of each parameter: one that was frozen at first starts from its own first
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        self.steps += 1
         for node in self.parameters:
             if node.grad is not None:
+                self._updates[id(node)] = self._updates.get(id(node), 0) + 1
                 self._update(node, node.grad, *self._state_of(node))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -137,7 +137,7 @@ class Adam(Optimizer):
 
     def _update(self, node: Node, grad: Tensor, *state: Tensor) -> None:
         mean, square = state
-        settings = (self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self.steps)
+        settings = (self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self._updates[id(node)])
         adam_kernel(grad, *settings, out=Out(node.tensor), mean=Out(mean), square=Out(square))
 
 

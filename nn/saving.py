@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import re
 import secrets
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ownt import device as devices
 
 CONFIG = "config.json"
 FORMAT = "ownt-gpt-1"
+_BROKEN = (OSError, safetensors.SafetensorError, ValueError, KeyError, TypeError)  # what reading a bad file raises
 
 
 def save(model: GPT, folder: str | Path, tokenizer: CharTokenizer | None = None) -> None:
@@ -33,27 +36,29 @@ def save(model: GPT, folder: str | Path, tokenizer: CharTokenizer | None = None)
     """
     folder = Path(folder)
     tokenizer = tokenizer or getattr(model, "tokenizer", None)
+    weights = f"model-{secrets.token_hex(4)}.safetensors"
+    config = {
+        "format": FORMAT,
+        "weights": weights,
+        "model": dataclasses.asdict(model.config) | {"dtype": model.wte.weight.dtype.name},
+        "tokenizer": tokenizer.as_dict() if tokenizer else None,
+    }
+    arrays = {path: _contiguous(tensor.numpy()) for path, tensor in model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = f"model-{secrets.token_hex(4)}.safetensors"
-        arrays = {path: _contiguous(tensor.numpy()) for path, tensor in model.state_dict().items()}
-        safetensors.numpy.save_file(arrays, folder / weights, metadata={"format": FORMAT})
-        (folder / weights).chmod(0o644)
-        config = {
-            "format": FORMAT,
-            "weights": weights,
-            "model": dataclasses.asdict(model.config),
-            "tokenizer": tokenizer.as_dict() if tokenizer else None,
-        }
-        aside = folder / f".{CONFIG}.{secrets.token_hex(4)}"
-        aside.write_text(json.dumps(config, indent=2, ensure_ascii=False), "utf-8")
-        for path in (folder / weights, aside, folder):
-            _flush(path)
-        aside.replace(folder / CONFIG)
+        aside = folder / f".saving-{secrets.token_hex(4)}"
+        aside.mkdir()
+        safetensors.numpy.save_file(arrays, aside / weights, metadata={"format": FORMAT})
+        (aside / weights).chmod(0o644)
+        (aside / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False), "utf-8")
+        _flush(aside / weights, aside / CONFIG)
+        (aside / weights).replace(folder / weights)
+        _flush(folder)
+        (aside / CONFIG).replace(folder / CONFIG)  # from here on it is the new model
         _flush(folder)
         _remove_others(folder, weights)
-    except OSError as error:
-        raise InputError(f"save: expected a folder to write to; got {folder}: {error.strerror}") from error
+    except (OSError, safetensors.SafetensorError) as error:
+        raise InputError(f"save: expected a folder to write to; got {folder}: {_reason(error)}") from error
 
 
 def load(folder: str | Path) -> GPT:
@@ -65,6 +70,7 @@ def load(folder: str | Path) -> GPT:
     config = read_config(folder)
     try:
         settings = GPTConfig(**config["model"])
+        settings.validate()
         tokenizer = CharTokenizer.from_dict(config["tokenizer"]) if config["tokenizer"] else None
     except (TypeError, InputError) as error:
         raise InputError(f"load: {folder / CONFIG}: {error}") from None
@@ -72,6 +78,12 @@ def load(folder: str | Path) -> GPT:
         raise InputError(
             f"load: {folder / CONFIG}: expected a tokenizer of vocab_size {settings.vocab_size}; "
             f"got {tokenizer.vocab_size}"
+        )
+    stored = _numbers_in(folder / config["weights"])
+    if settings.parameters > 2 * stored:  # before it takes memory for what cannot be there
+        raise InputError(
+            f"load: {folder / CONFIG}: expected a model of the {stored:,} numbers in {config['weights']}; "
+            f"got one of {settings.parameters:,}"
         )
     model = GPT(settings)
     load_weights(model, folder / config["weights"])
@@ -92,9 +104,9 @@ def load_weights(model: GPT, path: Path) -> None:
         raise InputError(
             f"load: {path}: expected a whole safetensors file; it is truncated or foreign ({error})"
         ) from None
-    wrong = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype != model.config.dtype]
+    wrong = [f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype != model.wte.weight.dtype]
     if wrong:
-        raise InputError(f"load: {path}: expected tensors of {model.config.dtype}; got {', '.join(wrong)}")
+        raise InputError(f"load: {path}: expected tensors of {model.wte.weight.dtype}; got {', '.join(wrong)}")
     try:
         model.load_state_dict(arrays)
     except (KeyError, ValueError) as error:
@@ -107,14 +119,15 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise InputError(f"load: expected a model folder with {CONFIG}; got {path}: {error.strerror}") from None
+        raise InputError(f"load: expected a model folder with {CONFIG}; got {path}: {_reason(error)}") from None
     except ValueError:
         raise InputError(f"load: {path}: expected JSON; it is truncated or foreign") from None
     expected = {"format", "weights", "model", "tokenizer"}
     if not isinstance(config, dict) or config.get("format") != FORMAT or not expected <= set(config):
         raise InputError(f"load: {path}: expected format {FORMAT!r} with {', '.join(sorted(expected))}; it is foreign")
-    if Path(config["weights"]).name != config["weights"]:
-        raise InputError(f"load: {path}: expected weights to be a file beside it; got {config['weights']!r}")
+    name = config["weights"]
+    if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+        raise InputError(f"load: {path}: expected weights to be a safetensors file beside it; got {name!r}")
     return config
 
 
@@ -122,18 +135,39 @@ def _contiguous(array: Any) -> Any:
     return devices.cpu.xp.ascontiguousarray(array)
 
 
-def _flush(path: Path) -> None:
-    """Have a file or folder on the disk before going on."""
-    handle = os.open(path, os.O_RDONLY)
+def _numbers_in(path: Path) -> int:
+    """How many numbers a safetensors file holds, from its header alone."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+    except _BROKEN as error:
+        raise _broken(path, error) from None
+
+
+def _broken(path: Path, error: Exception) -> InputError:
+    if isinstance(error, OSError):
+        return InputError(f"load: expected a weights file; got {path}: {_reason(error)}")
+    return InputError(f"load: {path}: expected a whole safetensors file; it is truncated or foreign ({error})")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _flush(*paths: Path) -> None:
+    """Have files or folders on the disk before going on."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _remove_others(folder: Path, weights: str) -> None:
     """Delete what earlier saves, finished or not, left behind; files with other names are not ours."""
     for path in folder.iterdir():
-        ours = re.fullmatch(rf"model-[0-9a-f]{{8}}\.safetensors|\.{re.escape(CONFIG)}\.[0-9a-f]{{8}}", path.name)
-        if ours and path.name != weights:
+        if re.fullmatch(r"model-[0-9a-f]{8}\.safetensors", path.name) and path.name != weights:
             path.unlink()
+        elif re.fullmatch(r"\.saving-[0-9a-f]{8}", path.name):
+            shutil.rmtree(path)

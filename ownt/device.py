@@ -73,18 +73,18 @@ def get(name: str | Device | None) -> Device:
 
 
 def of(array: Any) -> Device:
-    """The device on which an array lives."""
-    return _BY_ARRAY[type(array)]
+    """The device on which an array lives; that of NumPy's scalars, which 0-d arithmetic gives, is the CPU."""
+    return _BY_ARRAY.get(type(array)) or _BY_ARRAY[numpy.ndarray if isinstance(array, numpy.generic) else type(array)]
 
 
 def module(array: Any) -> Any:
     """The array module to which an array belongs: what a reference kernel calls `xp`."""
-    return _BY_ARRAY[type(array)].xp
+    return of(array).xp
 
 
 def special(array: Any) -> Any:
     """SciPy's special functions for an array, loaded on first use."""
-    return importlib.import_module(_BY_ARRAY[type(array)].special)
+    return importlib.import_module(of(array).special)
 
 
 def is_array(value: Any) -> bool:

@@ -13,13 +13,17 @@ int8 = numpy.dtype("int8")
 int16 = numpy.dtype("int16")
 int32 = numpy.dtype("int32")
 int64 = numpy.dtype("int64")
+uint16 = numpy.dtype("uint16")
+uint32 = numpy.dtype("uint32")
 uint64 = numpy.dtype("uint64")
 float16 = numpy.dtype("float16")
 float32 = numpy.dtype("float32")
 float64 = numpy.dtype("float64")
 
 default = float32
-_KNOWN = {d.name: d for d in (bool_, uint8, int8, int16, int32, int64, uint64, float16, float32, float64)}
+_INTEGERS = (uint8, uint16, uint32, uint64, int8, int16, int32, int64)
+_KNOWN = {d.name: d for d in (bool_, *_INTEGERS, float16, float32, float64)}
+_DTYPES = set(_KNOWN.values())
 
 
 def get(dtype: Any) -> numpy.dtype:
@@ -29,6 +33,8 @@ def get(dtype: Any) -> numpy.dtype:
     """
     if dtype is None:
         return default
+    if isinstance(dtype, numpy.dtype) and dtype in _DTYPES:
+        return dtype
     try:
         return _KNOWN[numpy.dtype(dtype).name]
     except (TypeError, KeyError):

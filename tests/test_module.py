@@ -68,7 +68,9 @@ def test_a_tied_weight_is_one_parameter_under_its_first_path():
     assert [path for path, _ in module.named_parameters()] == ["table.weight"]
     assert len(module.parameters()) == 1
     assert module.head.weight is module.table.weight
-    assert list(module.state_dict()) == ["table.weight"]
+    table = np.arange(15, dtype="float32").reshape(5, 3)
+    module.load_state_dict({"table.weight": table, "head.weight": table})
+    assert np.array_equal(module.state_dict()["table.weight"].numpy(), table)
 
 
 def test_the_memory_report_names_every_parameter_and_counts_each_byte_once():
@@ -78,17 +80,17 @@ def test_the_memory_report_names_every_parameter_and_counts_each_byte_once():
     assert more(booked("parameter"), before) == expected
     assert "blocks.0.mlp.up.weight" in expected
     del model
-    assert not more(before, booked("parameter"))
+    assert booked("parameter") == before
 
 
-def test_buffers_and_gradients_are_booked_by_path():
+def test_buffers_and_gradients_are_booked_by_path_and_zero_grad_frees():
     before = booked("buffer"), booked("gradient")
     pair = Pair()
     assert more(booked("buffer"), before[0]) == {"steps": 8}
-    loss = pair.first(pair.second(ownt.ones(1, 2))).sum()
-    loss.backward()
-    del loss
+    pair.first(pair.second(ownt.ones(1, 2))).sum().backward()
     assert more(booked("gradient"), before[1]) == {"second.weight": 24, "second.bias": 12, "first.weight": 12}
+    pair.zero_grad()
+    assert booked("gradient") == before[1]
 
 
 def test_a_module_put_in_place_later_gets_its_names():
@@ -107,6 +109,13 @@ def test_a_parameter_added_to_a_tied_layer_leaves_the_tied_name_alone():
     assert model.wte.weight.name == "wte.weight"
 
 
+def test_modules_that_change_places_change_their_names():
+    model = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 3)])
+    setattr(model, "0", nn.Sequential(model[1]))
+    setattr(model, "1", nn.Linear(2, 4))
+    assert [node.name for node in model.parameters()] == ["0.0.weight", "0.0.bias", "1.weight", "1.bias"]
+
+
 # state
 
 
@@ -119,35 +128,22 @@ def test_state_goes_from_one_module_to_another():
     assert [tensor.numpy().ctypes.data for tensor in target.state_dict().values()] == addresses
 
 
-def test_state_may_be_arrays_and_name_a_tied_weight_twice():
-    module = Twice()
-    table = np.arange(15, dtype="float32").reshape(5, 3)
-    module.load_state_dict({"table.weight": table, "head.weight": table})
-    assert np.array_equal(module.table.weight.numpy(), table)
-
-
 @pytest.mark.parametrize(
     ("change", "error", "named"),
     [
         ({"scale": None}, KeyError, ["missing: scale"]),
         ({"other": (1,)}, KeyError, ["unexpected: other"]),
         ({"scale": (2,)}, ValueError, ["of another shape: scale", "(3,)", "(2,)"]),
-        (
-            {"scale": None, "steps": None, "a": (1,), "b": (1,), "second.bias": (4,), "first.weight": (3, 1)},
-            KeyError,
-            ["missing: scale, steps", "unexpected: a, b", "second.bias (", "first.weight (", "(3, 1)"],
-        ),
+        ({"scale": None, "steps": None, "a": (1,)}, KeyError, ["missing: scale, steps", "unexpected: a"]),
+        ({"scale": None, "second.bias": (4,), "first.weight": (3, 1)}, KeyError, ["second.bias (", "first.weight ("]),
     ],
 )
 def test_state_that_does_not_fit_is_listed_whole_and_changes_nothing(change, error, named):
     pair = Pair()
     before = values_of(pair)
     tensors = {path: np.full(value.shape, 9, "float32") for path, value in before.items()}
-    for path, shape in change.items():
-        if shape is None:
-            del tensors[path]
-        else:
-            tensors[path] = np.ones(shape, "float32")
+    tensors |= {path: np.ones(shape, "float32") for path, shape in change.items() if shape}
+    tensors = {path: value for path, value in tensors.items() if change.get(path, ()) is not None}
     with pytest.raises(error) as caught:
         pair.load_state_dict(tensors)
     for words in named:
@@ -197,16 +193,6 @@ def test_to_keeps_ties_and_books_what_it_made_frozen_or_not():
     assert grown == {path: node.nbytes // 2 for path, node in model.named_parameters()}
 
 
-def test_zero_grad_frees_the_gradients():
-    before = booked("gradient")
-    pair = Pair()
-    pair.first(pair.second(ownt.ones(1, 2))).sum().backward()
-    assert more(booked("gradient"), before)
-    pair.zero_grad()
-    assert all(node.grad is None for node in pair.parameters())
-    assert not more(booked("gradient"), before)
-
-
 # for people
 
 
@@ -239,9 +225,6 @@ def test_repr_is_nested_and_indented():
         "  (2): Dropout(p=0.25)\n"
         ")"
     )
-    assert repr(nn.LayerNorm(4, bias=False)) == "LayerNorm(4, eps=1e-05, bias=False)"
-    assert repr(nn.Embedding(7, 2)) == "Embedding(7, 2)"
-    assert repr(nn.Tanh()) == "Tanh()"
 
 
 def test_a_module_without_forward_says_so():
@@ -249,41 +232,19 @@ def test_a_module_without_forward_says_so():
         Pair()(1)
 
 
-def test_the_module_path_is_put_back_after_an_error():
-    class Broken(nn.Module):
-        def forward(self, x):
-            raise ArithmeticError
-
-    outer = nn.Sequential(Broken())
-    with pytest.raises(ArithmeticError):
-        outer(1)
-    before = booked("activation")
-    held = ag.constant(ownt.ones(4)).relu()
-    assert more(booked("activation"), before) == {"": held.nbytes}
-
-
 # containers and layers
-
-
-def test_sequential_calls_one_module_after_the_other():
-    layers = nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)
-    x = ownt.randn(4, 2)
-    expected = layers[2](layers[1](layers[0](x)))
-    assert np.array_equal(nn.Sequential(*layers)(x).numpy(), expected.numpy())
 
 
 def test_a_module_list_is_a_list_named_by_numbers():
     modules = nn.ModuleList(nn.Linear(1, n) for n in (1, 2, 3))
     modules.append(nn.Linear(1, 4))
     assert len(modules) == 4
-    assert [module.out_features for module in modules] == [1, 2, 3, 4]
     assert modules[-1].out_features == 4
-    assert [module.out_features for module in modules[1:3]] == [2, 3]
+    assert [module.out_features for module in modules[1:]] == [2, 3, 4]
     assert modules[3].weight.name == "3.weight"
-    with pytest.raises(TypeError, match="no forward"):
-        modules(1)
-    modules.eval()
+    assert modules.eval() is modules
     assert not any(module.training for module in modules.modules())
+    assert all(module.training for module in modules.train().modules())
 
 
 @pytest.mark.parametrize(("activation", "kind"), [("relu", nn.ReLU), ("tanh", nn.Tanh), ("gelu", nn.GELU)])
@@ -291,7 +252,10 @@ def test_an_mlp_has_an_activation_after_each_layer_but_the_last(activation, kind
     mlp = nn.MLP([4, 5, 6, 2], activation, bias=False, dtype="float64")
     assert [type(module) for module in mlp] == [nn.Linear, kind, nn.Linear, kind, nn.Linear]
     assert [node.shape for node in mlp.parameters()] == [(5, 4), (6, 5), (2, 6)]
-    assert mlp(ownt.randn(3, 4, dtype="float64")).shape == (3, 2)
+    x = y = ownt.randn(3, 4, dtype="float64")
+    for module in mlp:
+        y = module(y)
+    assert np.array_equal(mlp(x).numpy(), y.numpy())
 
 
 @pytest.mark.parametrize(
@@ -318,16 +282,14 @@ def test_layers_compute_their_formulas():
     table = nn.Embedding(9, 6, dtype="float64")
     assert np.array_equal(table(np.array([[1, 8]])).numpy(), table.weight.numpy()[[[1, 8]]])
     centred = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
-    rooted = x / np.sqrt((x * x).mean(1, keepdims=True) + 1e-5)
-    gain = ownt.asarray(np.arange(1.0, 7.0))
+    rooted, gain = x / np.sqrt((x * x).mean(1, keepdims=True) + 1e-5), np.arange(1.0, 7.0)
     for norm, expected in (
-        (nn.LayerNorm(6, dtype="float64"), centred * gain.numpy() + gain.numpy()),
-        (nn.LayerNorm(6, bias=False, dtype="float64"), centred * gain.numpy()),
-        (nn.RMSNorm(6, dtype="float64"), rooted * gain.numpy()),
+        (nn.LayerNorm(6, dtype="float64"), centred * gain + gain),
+        (nn.LayerNorm(6, bias=False, dtype="float64"), centred * gain),
+        (nn.RMSNorm(6, dtype="float64"), rooted * gain),
         (nn.RMSNorm(6, gain=False, dtype="float64"), rooted),
     ):
-        for node in norm.parameters():
-            node.tensor.copy_(gain)
+        norm.load_state_dict(dict.fromkeys(norm.state_dict(), gain))
         assert np.allclose(norm(x).numpy(), expected, rtol=1e-12), norm
 
 

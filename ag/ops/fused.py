@@ -41,9 +41,8 @@ def norm_linear(
     Saves:  x, gain, shift, w, two numbers a row
     """
     if norm not in CENTRED or (norm == "rms" and shift is not None):
-        raise ValueError(
-            f'norm_linear: expected norm "layer", or "rms" without shift; got {norm!r}{" with shift" if shift else ""}'
-        )
+        got = f"{norm!r} {'without' if shift is None else 'with'} shift"
+        raise ValueError(f'norm_linear: expected norm "layer", or "rms" without shift; got {got}')
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)

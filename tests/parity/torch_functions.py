@@ -1,18 +1,20 @@
-"""The ops of ag as functions of torch tensors, and what comparing the two takes.
+"""The ops of ag as functions of torch tensors, and the calls that are compared.
 
-Each function has the parameters of the op whose name it is listed under, so that one call serves both.
+Each function has the parameters of the op under whose name it is listed, so that one call serves both.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
 
 import ownt
-from ag.sample import Sample, Spec
+from ag.sample import Sample, between, integers, normal
 from ownt import Tensor
 
 try:
@@ -21,7 +23,13 @@ try:
 except ImportError:  # without torch there is a table to look at, and nothing to call
     torch = F = None
 
-compared: Counter[str] = Counter()  # comparisons made, by op
+
+def as_torch(value: Any, requires_grad: bool = False) -> Any:
+    """A torch tensor with a copy of the values of a Tensor or an array; anything else as it is."""
+    if not isinstance(value, (Tensor, np.ndarray)):
+        return value
+    made = torch.from_numpy(np.array(value, order="C"))
+    return made.requires_grad_(requires_grad and made.is_floating_point())
 
 
 def reduced(function, x, axis, keepdims):
@@ -125,51 +133,171 @@ class Values:
         return f"values{np.shape(self.numbers)}"
 
 
-def arguments(sample: Sample, dtype: str) -> tuple[list[Any], dict[str, Any]]:
-    """Arguments of a call: tensors for Specs and Values; a list of tensors, as for concat, is spread."""
-    args = sample.args[0] if isinstance(sample.args[0], list) else sample.args
-    return [arg.make(dtype) if isinstance(arg, (Spec, Values)) else arg for arg in args], sample.options
+INF, NAN = math.inf, math.nan
+SHAPES = [(), (1,), (5,), (0,), (3, 1), (1, 4), (0, 3), (3, 0), (2, 3, 4), (1, 1, 1), (2, 0, 3), (2, 1, 3, 2)]
+LEADS = [(), (1,), (3,), (2, 3), (0,), (2, 0), (2, 1, 3)]  # of shapes whose last axis has a meaning
+EXTREME = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-30, -1e-30, 1e4, -1e4, 1e30, -1e30, INF, -INF, NAN]
+BASES = [0.0, 0.5, 1.0, 2.0, -1.0, -2.5, 3.0, INF, NAN]
+POWERS = [0.0, 1.0, 2.0, 0.5, -1.0, -0.5, 3.0, -2.0]
+ROWS = [[1e4, -1e4, 0.5], [3.0, 3, 3], [0.0, 0, 0], [1e-4, 2e-4, 0], [NAN, 1, 2], [INF, 1, 2]]
+LOGITS = [*ROWS, [1e4, 1e4, 1e4], [-INF, 1, 2], [1, -INF, -INF], [-1e4, -1e4, -1e4 + 1]]
+KEYS = [
+    np.s_[...,], np.s_[None,], np.s_[0,], np.s_[-1,], np.s_[0, 1, 2], np.s_[..., 2], np.s_[:, -2], np.s_[:,], (),
+    np.s_[::3, ..., None], np.s_[::-1,], np.s_[3:0:-2,], np.s_[..., ::-3], np.s_[0, ..., 4::-1, None], np.s_[1:100,],
+    np.s_[-100:-2,], np.s_[3:1,], np.s_[None, 1:-1, None, 2], np.s_[0:0:-1, ...], np.s_[1:, :-1, ::2], np.s_[..., None],
+    np.s_[np.int64(1), 2:3], np.s_[::-1, ::-2, ::-3], np.s_[-1, -1], np.s_[:, :, 5], np.s_[::7, ::7], np.s_[-2:, 0],
+]  # fmt: skip
+INDICES = [
+    ([0, 0, 0],), ([-1, 1],), ([[0, 1], [3, 3]],), ([1, 1], [2, 2]), ([[0], [2]], [1, 4]), np.s_[::2, [1, -1]], ([3],),
+    (np.arange(20).reshape(4, 5) % 3 == 0,), ([True, False, True, True],), np.s_[:, [True, False, True, True, False]],
+    (np.zeros((4, 5), bool),), (np.ones((4, 5), bool),), np.s_[None, [1, 0], [2, 2]], np.s_[[1, 0, 1], ..., 2],
+    np.s_[1:3, [0, 0, 4]], (np.zeros(0, int),), (np.arange(400) % 4,), (np.arange(40) % 4, np.arange(40) % 5),
+    (np.array(2),), ([[0, 1, 2]], [[2], [2]]), np.s_[[2, 2], None], np.s_[[0, 1], 1:4:2], np.s_[-1, [0, 0]],
+    np.s_[[0, 1], [True] * 2 + [False] * 3], (np.zeros((2, 0), int),), np.s_[..., [4, 4, 4]],
+    np.s_[[True, False, False, True], 1],
+]  # fmt: skip
+RESHAPES = [(12,), (3, 4), (2, 6), (2, 3, 2), (1, 12, 1), (4, -1), (-1, 2, 2)]
+EMPTY_OR_SINGLE = [((), (1, 1)), ((1,), ()), ((4, 0), (0,)), ((0,), (2, 0, 3)), ((0, 2), (-1, 1)), ((1, 1), (-1,))]
 
 
-def in_columns(array: Any) -> Tensor:
-    """A tensor of these values that is stored in the other order, and is not contiguous."""
-    tensor = ownt.empty(array.shape[::-1], dtype=array.dtype).T
-    return tensor.copy_(array)
+def broadcasts() -> Iterator[tuple[tuple, tuple]]:
+    """Pairs of shapes that broadcast: with axes dropped at the left, or of size 1, on either side."""
+    for shape in [(2, 3, 4), (0, 3), (3, 1)]:
+        for dropped in range(len(shape) + 1):
+            for ones in product([False, True], repeat=len(shape) - dropped):
+                other = tuple(1 if one else size for one, size in zip(ones, shape[dropped:]))
+                yield (shape, other) if dropped % 2 else (other, shape)
+    yield from [((2, 1, 4), (3, 1)), ((1, 0), (3, 1))]
 
 
-def as_torch(value: Any, requires_grad: bool = False) -> Any:
-    """A torch tensor with a copy of a Tensor's or an array's values; anything else as it is."""
-    if not isinstance(value, (Tensor, np.ndarray)):
-        return value
-    made = torch.from_numpy(np.array(value, order="C"))
-    return made.requires_grad_(requires_grad and made.is_floating_point())
+def positive(*shape: int) -> Any:
+    return between(0.1, 3, *shape)
 
 
-def run_torch(name: str, args: list[Any], options: dict[str, Any], g: Any = None) -> tuple[Any, list[Any], Any]:
-    """The op in torch: its value, the gradient of each argument (None if it has none) and the upstream gradient.
-
-    That gradient is random unless given.
-    """
-    tensors = [as_torch(arg, requires_grad=True) for arg in args]
-    y = TABLE[name](*tensors, **options)
-    g = ownt.randn(tuple(y.shape), dtype=str(y.dtype).removeprefix("torch.")) if g is None else g
-    y.backward(as_torch(g))
-    gradients = [t.grad.numpy() if getattr(t, "grad", None) is not None else None for t in tensors]
-    return y.detach().numpy(), gradients, g
+def binary(make: Any = normal, left: Any = EXTREME, right: Any = EXTREME) -> Iterator[Sample]:
+    """Samples of two tensors that broadcast, of all pairs of extreme numbers, and of numbers beside a tensor."""
+    yield from (Sample(make(*a), normal(*b)) for a, b in broadcasts())
+    yield Sample(*(Values(column) for column in np.transpose(list(product(left, right)))))
+    yield from (Sample(Values(left), power) for power in (0, 1, 2, 0.5, -1, -2.0, -0.5))
+    yield from (Sample(number, Values(right)) for number in (0, 1, 2.5, 0.0, -2))
 
 
-TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
+def unary(*rest: Any, make: Any = normal, extreme: Any = EXTREME) -> list[Sample]:
+    shapes = [*SHAPES, *product([0, 1, 2, 5], repeat=2), (300,), (2, 200, 100)]
+    return [Sample(x, *rest) for x in (*(make(*shape) for shape in shapes), between(1, 99, 9), Values(extreme))]
 
 
-def assert_same(actual: Any, expected: Any, what: str, rtol: float | None = None) -> None:
-    """The same shape and dtype, NaN and Inf in the same places, and the same numbers up to rounding.
+def reductions() -> Iterator[Sample]:
+    for shape in SHAPES:
+        axes = [None, *(some for count in range(len(shape) + 1) for some in combinations(range(len(shape)), count))]
+        yield from (Sample(normal(*shape), axis=axis, keepdims=bool(len(shape) % 2)) for axis in axes)
+        yield from (Sample(normal(*shape), -axis - 1, True) for axis in range(len(shape)))
+    yield from [Sample(normal(400, 300), 0), Sample(normal(400, 300)), Sample(Values(EXTREME))]
 
-    Rounding is relative to each number and, as sums cancel, to 1 or, if less, the largest of them.
-    """
-    actual, expected = np.asarray(actual), np.asarray(expected)
-    assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype), what
-    rtol = rtol or TOLERANCE[str(expected.dtype)]
-    finite = np.abs(expected[np.isfinite(expected)])
-    atol = rtol * min(1.0, finite.max(initial=0))
-    np.testing.assert_allclose(actual, expected, rtol, atol, err_msg=what)
-    compared[what.split()[0]] += 1
+
+def matmuls() -> Iterator[Sample]:
+    for a, b in product([(), (2,), (1,), (3, 2), (3, 1), (0,)], repeat=2):
+        if not (a and b) or len({a[-1], b[-1]} - {1}) < 2:
+            yield Sample(normal(*a, 3, 4), normal(*b, 4, 5))
+    for stack in [(2,), (3, 2), (0,)]:
+        yield from [Sample(normal(4), normal(*stack, 4, 5)), Sample(normal(*stack, 3, 4), normal(4))]
+    for m, k, n in [(1, 4, 1), (3, 1, 5), (1, 1, 5), (0, 4, 0), (3, 0, 1), (70, 30, 50)]:
+        yield Sample(normal(m, k), normal(k, n))
+    yield from [Sample(normal(0), normal(0)), Sample(normal(1), normal(1)), Sample(Values(ROWS), normal(3, 2))]
+
+
+def affine(*middle: Any, rows: Any = ROWS, **options: Any) -> Iterator[Sample]:
+    """Samples of x (..., I), w (O, I) and b (O,), with what `middle` makes of I between x and w."""
+    for lead, (i, o) in product(LEADS, [(4, 5), (1, 3), (3, 1), (2, 2)]):
+        yield Sample(normal(*lead, i), *[make and make(i) for make in middle], normal(o, i), normal(o), **options)
+    yield Sample(Values(rows), *[make and make(3) for make in middle], normal(2, 3), None, **options)
+
+
+def norms(parameters: int) -> Iterator[Sample]:
+    for lead, width in product(LEADS, [1, 2, 64]):
+        eps = {"eps": 1.0} if width == 1 else {}  # else torch's rounding, times 1 / sqrt(eps), is in what should be 0
+        yield Sample(normal(*lead, width), *[normal(width)] * parameters, **eps)
+    yield Sample(Values(ROWS), *[normal(3)] * parameters)
+    yield Sample(Values([[100.0, 101, 103, 104]]), *[normal(4)] * parameters)  # with more, torch's float32 is off
+
+
+def losses(*middle: Any, last: int = 5) -> Iterator[Sample]:
+    """Samples of a loss of 5 classes of x (..., last), with `middle` between x and the targets."""
+    for reduction in ["mean", "sum", "none"]:
+        for lead in LEADS:
+            x = (normal(*lead, last), *middle)
+            yield Sample(*x, integers(5, *lead), reduction=reduction)
+            yield Sample(*x, integers(5, *lead), ignore_index=2, reduction=reduction)
+        yield Sample(normal(4, last), *middle, Values([-100, 0, -100, 4]), reduction=reduction)
+        yield Sample(normal(3, last), *middle, Values([-100] * 3), reduction=reduction)
+
+
+CASES = {  # beside the samples of the ops themselves
+    "add": list(binary()),
+    "sub": list(binary()),
+    "mul": list(binary()),
+    "div": list(binary()),
+    "neg": unary(),
+    "pow": list(binary(positive, BASES, POWERS)),
+    "exp": unary(),
+    "log": unary(make=positive),
+    "sqrt": unary(make=positive),
+    "tanh": unary(),
+    "relu": unary(),
+    "gelu": [*unary("none", extreme=[-1e30, 1e30, 0, 1e4, NAN]), *unary("tanh")],  # torch's float32 gelu(inf) is NaN
+    "softmax": [
+        *(Sample(normal(*shape), axis) for shape in SHAPES for axis in range(-len(shape), len(shape))),
+        *(Sample(Values(LOGITS)), Sample(between(-1e4, 1e4, 5, 7), 0)),
+    ],
+    "sum": list(reductions()),
+    "mean": list(reductions()),
+    "reshape": [
+        *(Sample(normal(*old), new) for old, new in product(RESHAPES[:5], RESHAPES)),
+        *(Sample(normal(*old), new) for old, new in EMPTY_OR_SINGLE),
+    ],
+    "transpose": [
+        *(Sample(normal(1, 2, 3, 4), axes) for axes in permutations(range(4))),
+        *(Sample(normal(2, 3, 4), axes) for axes in [(-1, -2, -3), (0, -1, 1), (-2, 2, 0)]),
+        *(Sample(normal(*shape)) for shape in SHAPES),
+    ],
+    "getitem": [Sample(normal(4, 5, 6), key) for key in KEYS],
+    "index": [Sample(normal(4, 5), key) for key in INDICES],
+    "concat": [
+        *(Sample([normal(2, n, 3) for n in sizes], axis=axis) for sizes in [(1, 2), (0, 3), (2,)] for axis in (1, -2)),
+        *(Sample([normal(*shape)] * 2, axis=axis) for shape in SHAPES for axis in range(-len(shape), len(shape))),
+    ],
+    "matmul": list(matmuls()),
+    "linear": list(affine()),
+    "gelu_linear": [*affine(rows=ROWS[:-1]), *affine(approximate="tanh")],
+    "norm_linear": [*affine(normal, normal, eps=1.0), *affine(normal, None, norm="rms"), *affine(None, None, eps=1.0)],
+    "layer_norm": [*norms(0), *norms(1), *norms(2)],
+    "rms_norm": [*norms(0), *norms(1)],
+    "embedding": [
+        *(Sample(integers(high, *shape), normal(6, 3)) for shape in SHAPES for high in (1, 6)),
+        *(Sample(Values(given), normal(9, width)) for given in ([8, 0, 8, 8], [[3, 3], [3, 0]]) for width in (1, 2, 0)),
+        Sample(integers(4, 300), normal(1000, 5)),
+    ],
+    "cross_entropy": [
+        *losses(),
+        *(Sample(Values(LOGITS), Values([0, 1, 2, 0, 1, 2, 0, 1, 0, 2]), reduction=r) for r in ("none", "sum")),
+        *(Sample(Values(LOGITS), Values([0] * 9 + [-100])), Sample(between(-1e4, 1e4, 6, 5), integers(5, 6))),
+    ],
+    "linear_cross_entropy": [
+        *losses(normal(5, 6), last=6),
+        *(
+            Sample(between(-99, 99, 9, 3), normal(4, 3), integers(4, 9)),
+            Sample(Values(ROWS), normal(2, 3), Values([0] * 6)),
+        ),
+    ],
+    "causal_attention": [
+        *(
+            Sample(normal(b, t, 3 * heads * size), heads)
+            for b, t, heads, size in product([0, 1, 3], [0, 1, 2, 9], [1, 4], [1, 3])
+        ),
+        *(Sample(normal(b, t, 12), 2) for b, t in [(2, 64), (1, 65), (2, 130), (1, 600)]),
+        *(
+            Sample(between(-30, 30, 2, 5, 12), 2),
+            Sample(Values([[[1.0, 2, 3], [NAN, 1, 1], [1, 1, INF], [0, 0, 0]]]), 1),
+        ),
+    ],
+}

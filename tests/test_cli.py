@@ -1,0 +1,299 @@
+"""The command line: what it prints and where, exit statuses, errors in one line, Ctrl-C, memory-check."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import nn
+import ownt
+from nn import cli, train
+from ownt.thread import state
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["--n-embd=8", "--n-layer=1", "--n-head=2", "--batch-size=2", "--samples=2"]
+STEP = re.compile(r"step +\d+ / +\d+ \| loss \d+\.\d{4}")
+
+
+def command(*arguments, **options):
+    line = [sys.executable, "-m", "nn", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, timeout=60, **options)
+
+
+def in_process(capsys, *arguments):
+    """(exit status, standard output, standard error) of a command."""
+    capsys.readouterr()
+    status = cli.main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+def assert_input_error(capsys, arguments, words):
+    """One line on standard error, which says `words`, and nothing else."""
+    status, out, err = in_process(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"ownt {arguments[0]}: ")
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """The folder of a small trained model."""
+    folder = tmp_path_factory.mktemp("cli") / "model"
+    assert cli.main(["train", "--steps", "2", "--out", str(folder), *SMALL]) == 0
+    return folder
+
+
+def test_train_prints_steps_and_samples_and_saves_a_model_to_sample_from(tmp_path):
+    folder = tmp_path / "new" / "model"
+    done = command("train", "--steps", 20, "--samples", 3, "--out", folder)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert all(STEP.fullmatch(line) for line in lines[:20])
+    assert [line[:17] for line in lines[:20]] == [f"step {step:4d} /   20 " for step in range(1, 21)]
+    assert all(re.fullmatch(rf"sample  {number}: [a-z]*", lines[19 + number]) for number in (1, 2, 3))
+    assert lines[23:] == [f"saved the model in {folder}"]
+    assert float(lines[19].split()[-1]) < float(lines[0].split()[-1])
+    assert re.search(r"^kind +live +at the peak$", done.stderr, re.MULTILINE)
+    assert re.search(r"^optimizer +[\d.]+ kB +[\d.]+ kB$", done.stderr, re.MULTILINE)
+    assert re.search(r"^blocks\.0 +[\d.]+ kB", done.stderr, re.MULTILINE)
+    assert len(re.findall(r"^[\d,]+ tokens/s \| parameter .* gradient ", done.stderr, re.MULTILINE)) == 20
+
+    again = [command("sample", "--model", folder, "--prompt", "mar", "-n", 4, "--seed", 7) for _ in range(2)]
+    assert (again[0].returncode, again[0].stderr) == (0, "")
+    assert again[0].stdout == again[1].stdout
+    texts = again[0].stdout.splitlines()
+    assert len(texts) == 4
+    assert all(re.fullmatch("mar[a-z]*", text) for text in texts)
+
+
+def test_the_same_seed_gives_the_same_run(capsys, tmp_path):
+    arguments = ["train", "--steps", 3, "--out", tmp_path, *SMALL]
+    first, again, other = (in_process(capsys, *arguments, "--seed", seed)[1] for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"), [([], [1, *range(2, 45, 2), 45]), (["--log-every", 20], [1, 20, 40, 45])]
+)
+def test_the_first_and_last_step_are_printed_and_every_so_many(capsys, tmp_path, options, steps):
+    _, out, _ = in_process(capsys, "train", "--steps", 45, *options, "--out", tmp_path, *SMALL)
+    assert [int(line.split()[1]) for line in out.splitlines() if line.startswith("step")] == steps
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--optimizer", "sgd", "--schedule", "linear"],
+        ["--optimizer", "adam", "--schedule", "constant", "--warmup", "2", "--grad-clip", "None"],
+        ["--layout", "stream", "--batch-size", "2", "--dtype", "float64", "--checkpoint", "True", "--tied", "False"],
+        ["--preset", "microgpt-1000", "--python-stream", "False"],
+        ["--preset=microgpt-500"],
+    ],
+)
+def test_settings_are_taken(capsys, tmp_path, options):
+    status, out, _ = in_process(capsys, "train", "--steps", 3, "--samples", 1, "--out", tmp_path, *options)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["step", "step", "step", "sample", "saved"]
+    config = nn.GPT.load(tmp_path).config
+    assert config.dtype == ("float64" if "float64" in options else "float32")
+    assert config.checkpoint is ("--checkpoint" in options)
+    assert config.n_embd == (64 if "--preset" not in options[0] else 16)
+
+
+def test_usage_help_and_commands_that_do_not_exist():
+    for arguments, status in (([], 2), (["--help"], 0), (["-h"], 0), (["fly"], 2)):
+        done = command(*arguments)
+        shown = done.stderr if status else done.stdout
+        assert done.returncode == status
+        assert shown.startswith("usage:")
+        assert all(f"ownt {name}" in shown for name in ("train", "sample", "memory-check"))
+        assert "" in (done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("name", ["train", "sample", "memory-check"])
+def test_each_command_has_help(capsys, name):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([name, "--help"])
+    assert f"ownt {name}" in capsys.readouterr().out
+
+
+# errors
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [(None, "No such file"), (b"", "empty"), (b"\x89PNG\0\xff", "UTF-8"), (b"a\0b", "zero byte"), (b"ab\n", "got 2")],
+)
+@pytest.mark.parametrize("layout", ["lines", "stream"])
+def test_data_that_cannot_be_used_is_an_error(capsys, tmp_path, contents, words, layout):
+    path = tmp_path / "data.txt"
+    if contents is not None:
+        path.write_bytes(contents)
+    arguments = ["train", "--data", path, "--layout", layout, "--out", tmp_path / "model"]
+    assert_input_error(capsys, arguments, words)
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--preset nanogpt", "unknown preset 'nanogpt': expected one of names, microgpt-500, microgpt-1000"),
+        ("--n-embd 30", "n_embd to be divisible by the heads n_head; got 30 and 4"),
+        ("--n-layer 0", "n_layer of 1 or more; got 0"),
+        ("--n-hidden -1", "n_hidden"),
+        ("--dropout 1", "dropout from 0 up to, without, 1; got 1.0"),
+        ("--temperature -0.5", "temperature of 0 or more; got -0.5"),
+        ("--steps 0", "steps of 1 or more; got 0"),
+        ("--batch-size 0", "batch_size of 1 or more; got 0"),
+        ("--log-every 0", "log_every of 1 or more; got 0"),
+        ("--samples -1", "samples of 0 or more; got -1"),
+        ("--lr nan", "lr of 0 or more; got nan"),
+        ("--warmup -1", "warmup of 0 or more; got -1"),
+        ("--betas 1.5 0.9", "betas"),
+        ("--grad-clip -1", "grad_clip"),
+        ("--device abacus", "unknown device 'abacus': expected one of cpu"),
+        ("--optimizer lion", "optimizer among sgd, adam, adamw; got 'lion'"),
+        ("--schedule step", "schedule among constant, linear, cosine; got 'step'"),
+        ("--layout words", "layout among lines, stream; got 'words'"),
+        ("--dtype float16", "dtype among float32, float64; got 'float16'"),
+    ],
+)
+def test_settings_that_cannot_be_are_an_error(capsys, tmp_path, options, words):
+    arguments = ["train", "--steps", "2", "--samples", "1", "--out", tmp_path / "model", *options.split()]
+    assert_input_error(capsys, arguments, words)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert_input_error(capsys, ["train", "--out", tmp_path / "file", "--steps", 2, *SMALL], str(tmp_path / "file"))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_training_that_diverges_ends_with_a_word_on_it(capsys, tmp_path):
+    options = ["--steps", 3, "--lr", "1e30", "--grad-clip", "None", "--out", tmp_path, *SMALL]
+    status, _, err = in_process(capsys, "train", *options)
+    assert status == 2, err
+    assert re.search("(?i)nan|finite", err.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--prompt maé", "got 'é' at 2 of 'maé'"),
+        ("--prompt abcdefghijklmnopqrstu", "shorter than a block of 16; got 21 characters"),
+        ("--temperature -1", "temperature of 0 or more; got -1"),
+        ("--temperature -1 -n 0", "temperature of 0 or more; got -1"),
+        ("--top-k 0", "top_k of 1 or more; got 0"),
+        ("-n -1", "n of 0 or more; got -1"),
+    ],
+)
+def test_samples_that_cannot_be_are_an_error(capsys, model, options, words):
+    assert_input_error(capsys, ["sample", "--model", model, *options.split()], words)
+
+
+def test_a_missing_model_is_an_error_naming_it(capsys, tmp_path):
+    assert_input_error(capsys, ["sample", "--model", tmp_path / "none"], str(tmp_path / "none"))
+
+
+def test_samples_may_go_to_a_reader_that_stops_early(model):
+    line = [sys.executable, "-m", "nn", "sample", "--model", str(model), "-n", "2000"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_saves_the_model_and_exits_with_130(tmp_path):
+    line = [sys.executable, "-m", "nn", "train", "--steps", "100000", "--log-every", "1", "--out", tmp_path / "model"]
+    with (
+        open(tmp_path / "err", "w+") as err,
+        subprocess.Popen(line, stdout=subprocess.PIPE, stderr=err, text=True, cwd=ROOT) as process,
+    ):
+        try:
+            assert STEP.fullmatch(process.stdout.readline().rstrip())
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        err.seek(0)
+        shown = err.read()
+    assert process.returncode == 130
+    assert "interrupted" in shown
+    assert "Traceback" not in shown
+    assert rest.endswith(f"saved the model in {tmp_path / 'model'}\n")
+    assert len(train.sample(nn.GPT.load(tmp_path / "model"), "an", 0.5)) >= 2
+
+
+IN_DEL = """
+import signal, sys
+from itertools import count
+from nn import cli
+from ownt.arena import Block
+free, numbers = Block.__del__, count()
+def interrupted(block):
+    if next(numbers) == 5000:
+        signal.raise_signal(signal.SIGINT)
+    free(block)
+Block.__del__ = interrupted
+sys.exit(cli.main(["train", "--preset=microgpt-500", "--log-every=100", "--out", sys.argv[1]]))
+"""
+
+
+def test_ctrl_c_is_not_lost_where_python_ignores_exceptions(tmp_path):
+    done = subprocess.run([sys.executable, "-c", IN_DEL, tmp_path], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_while_samples_are_written_still_saves_the_model(capsys, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train.Trainer, "samples", interrupted)
+    status, _, _ = in_process(capsys, "train", "--steps", 2, "--out", tmp_path / "model", *SMALL)
+    assert status == 130
+    nn.GPT.load(tmp_path / "model")
+
+
+# memory-check
+
+CHECK = "memory-check", "--preset", "microgpt-500", "--steps", "105,100,110"
+
+
+def test_memory_check_prints_a_table_and_exits_with_0(capsys):
+    status, out, _ = in_process(capsys, *CHECK)
+    lines = out.splitlines()
+    assert status == 0, out
+    assert lines[0].split() == ["steps", "loss", "steps/s", "live", "bytes", "arena", "capacity", "resident"]
+    assert [line.split()[0] for line in lines[1:4]] == ["100", "105", "110"]
+    assert len({line.split()[3] for line in lines[1:4]}) == 1
+
+
+@pytest.mark.parametrize("where", ["resident", "arena"])
+def test_memory_check_exits_with_1_where_memory_grows(capsys, monkeypatch, where):
+    held, step, arena = [], train.Trainer.step, ownt.Arena()
+
+    def leaking(self, number, **options):
+        if number >= 100:
+            held.append(np.ones(500_000) if where == "resident" else arena.empty((500_000,), "float64"))
+        return step(self, number, **options)
+
+    monkeypatch.setitem(state.scratch, "cpu", arena)
+    monkeypatch.setattr(train.Trainer, "step", leaking)
+    status, out, _ = in_process(capsys, *CHECK)
+    assert status == 1, out
+
+
+@pytest.mark.parametrize(("steps", "words"), [("1,x", "'1,x'"), ("", "''"), ("0,5", "steps of 1 or more; got 0")])
+def test_memory_check_wants_numbers_of_steps(capsys, steps, words):
+    assert_input_error(capsys, ["memory-check", "--steps", steps], words)

@@ -1,0 +1,157 @@
+"""Bad input to ops: the error names the op, what was expected, what came and the remedy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ag
+import ownt
+
+f32 = lambda *shape: ag.param(ownt.zeros(shape))
+f64 = lambda *shape: ag.param(ownt.zeros(shape, dtype="float64"))
+ints = lambda *shape: ownt.zeros(shape, dtype="int64")
+
+SHAPES = [
+    (lambda: f32(2, 3) + f32(2, 4), "add: expected shapes that broadcast.*got (2, 3) and (2, 4).*reshape"),
+    (lambda: f32(2, 3) * f32(4), "mul: .*(2, 3) and (4,)"),
+    (lambda: f32(3, 4) @ f32(5, 2),
+     "matmul: expected a (..., M, K) and b (..., K, N); got (3, 4) and (5, 2). Transpose"),
+    (lambda: f32() @ f32(2), "matmul: .*got () and (2,)"),
+    (lambda: f32(2, 3, 4) @ f32(3, 4, 5), "matmul: expected shapes that broadcast.*(2,) and (3,)"),
+    (lambda: ag.linear(f32(2, 3), f32(3, 2)),
+     "linear: expected x (..., I), w (O, I), b (O,); got x (2, 3), w (3, 2).*transpose"),
+    (lambda: ag.linear(f32(2, 3), f32(4, 3), f32(3)), "linear: .*b (3,)"),
+    (lambda: f32(2, 3).reshape(4), "reshape: expected a shape of 6 elements; got (4,)"),
+    (lambda: f32(2, 3).transpose(0, 0), "transpose: expected each of 2 axes once; got (0, 0)"),
+    (lambda: f32(2, 3).sum(axis=2), "sum: expected different axes from -2 to 1; got axis=2"),
+    (lambda: f32(2, 3).mean(axis=(0, -2)), "mean: expected different axes"),
+    (lambda: ag.softmax(f32(2, 3), axis=5), "softmax: expected different axes"),
+    (lambda: ag.concat([f32(2, 3), f32(2, 4)]),
+     "concat: expected shapes equal but along axis 0; got (2, 3) and (2, 4)"),
+    (lambda: ag.concat([]), "concat: expected one tensor or more"),
+    (lambda: ag.layer_norm(f32(2, 3), f32(2)),
+     "layer_norm: expected x (..., C) with gain and shift (C,); got (2, 3), (2,)"),
+    (lambda: ag.rms_norm(f32(2, 3), f32(4)), "rms_norm: .*(4,)"),
+    (lambda: ag.embedding(ints(2), f32(3)), "embedding: expected a table w (V, C); got (3,)"),
+    (lambda: ag.causal_attention(f32(1, 4, 10), 2),
+     "causal_attention: expected qkv (B, T, 3C).*got (1, 4, 10) and 2 heads"),
+    (lambda: ag.causal_attention(f32(4, 12), 2), "causal_attention: .*got (4, 12)"),
+    (lambda: ag.cached_attention(f32(1, 4, 6), f32(1, 1, 3, 2), f32(1, 1, 3, 2), 0),
+     "cached_attention: .*room for 4 positions at 0"),
+    (lambda: ag.cross_entropy(f32(2, 3), ints(3)),
+     "cross_entropy: expected logits (..., V) and targets (...); got (2, 3) and (3,)"),
+    (lambda: ag.cross_entropy(f32(2, 3), ints(2), reduction="max"),
+     "cross_entropy: expected reduction .*mean, sum, none; got 'max'"),
+    (lambda: ag.linear_cross_entropy(f32(2, 3), f32(5, 4), ints(2)), "linear_cross_entropy: expected x"),
+    (lambda: ag.norm_linear(f32(2, 3), None, None, f32(4, 2)), "norm_linear: expected x"),
+    (lambda: ag.norm_linear(f32(2, 3), None, None, f32(4, 3), norm="batch"),
+     "norm_linear: expected norm \"layer\", or \"rms\""),
+    (lambda: ag.norm_linear(f32(2, 3), None, f32(3), f32(4, 3), norm="rms"), "norm_linear: .*'rms' with shift"),
+    (lambda: ag.gelu(f32(2), approximate="fast"), "gelu: expected approximate to be one of none, tanh; got 'fast'"),
+    (lambda: ag.gelu_linear(f32(2, 3), f32(4, 2)), "gelu_linear: expected x"),
+    (lambda: ag.dropout(f32(2), 1.5), "dropout: expected a probability p from 0 to 1; got 1.5"),
+]  # fmt: skip
+
+DTYPES = [
+    (lambda: f32(2) + f64(2),
+     "add: expected tensors of one dtype; got float32 and float64. Convert one: tensor.astype('float32')"),
+    (lambda: f32(2) * np.ones(2), "mul: expected tensors of one dtype; got float32 and float64"),
+    (lambda: ag.linear(f32(2, 3), f64(4, 3)), "linear: expected tensors of one dtype"),
+    (lambda: ag.concat([f32(2), f64(2)]), "concat: expected tensors of one dtype"),
+    (lambda: f32(2) + ints(2), "add: expected tensors of one dtype; got float32 and int64"),
+    (lambda: ag.add(ints(2), 0.5), "add: expected a float tensor beside the number 0.5; got int64"),
+    (lambda: ag.div(ints(2), ints(2)), "div: expected float tensors; got int64"),
+    (lambda: ag.mean(ints(2)), "mean: expected a float tensor; got int64"),
+    (lambda: ag.exp(ints(2)), "exp: expected a float tensor; got int64"),
+    (lambda: ag.softmax(ints(2)), "softmax: expected a float tensor"),
+    (lambda: ag.embedding(f32(2), f32(3, 2)),
+     "embedding: expected integers for indices; got float32. Use astype('int64')"),
+    (lambda: ag.cross_entropy(f32(2, 3), f32(2)), "cross_entropy: expected integers for targets; got float32"),
+    (lambda: ag.add(1.0, 2.0), "add: expected a tensor among its arguments; got the numbers 1.0 and 2.0"),
+]  # fmt: skip
+
+RANGES = [
+    (lambda: ag.embedding([0, 3], f32(3, 2)), "embedding: expected indices from 0 to 2; got 3 at (1,)"),
+    (lambda: ag.embedding([[0, -1]], f32(3, 2)), "embedding: expected indices from 0 to 2; got -1 at (0, 1)"),
+    (lambda: ag.cross_entropy(f32(2, 3), [0, 7]),
+     "cross_entropy: expected targets (or -100, ignored) from 0 to 2; got 7 at (1,)"),
+    (lambda: ag.linear_cross_entropy(f32(2, 3), f32(5, 3), [-1, 0]),
+     "linear_cross_entropy: .*from 0 to 4; got -1 at (0,)"),
+    (lambda: f32(2)[5], "out of bounds"),
+    (lambda: f32(2)[[0, 5]], "out of bounds"),
+]  # fmt: skip
+
+
+def pattern(message: str) -> str:
+    """The message as a pattern in which only .* is special."""
+    import re
+
+    return ".*".join(re.escape(part) for part in message.split(".*"))
+
+
+@pytest.mark.parametrize(("call", "message"), SHAPES, ids=[m for _, m in SHAPES])
+def test_shapes_and_settings(call, message):
+    with pytest.raises(ValueError, match=pattern(message)):
+        call()
+
+
+@pytest.mark.parametrize(("call", "message"), DTYPES, ids=[m for _, m in DTYPES])
+def test_dtypes(call, message):
+    with pytest.raises(TypeError, match=pattern(message)):
+        call()
+
+
+@pytest.mark.parametrize(("call", "message"), RANGES, ids=[m for _, m in RANGES])
+def test_indices_out_of_range(call, message):
+    with pytest.raises(IndexError, match=pattern(message)):
+        call()
+
+
+def test_python_numbers_are_weak():
+    assert (f32(2) * 0.5 + 1).dtype == "float32"
+    assert (f64(2) * 0.5 + 1).dtype == "float64"
+    assert ag.add(ints(2), 1).dtype == "int64"
+    assert (f32(2) * np.float64(2)).dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ag.log(ag.param([1.0, 0.0])), r"^log: .*got -inf at \(1,\)"),
+        (lambda: ag.log(ag.param([[1.0], [-1.0]])), r"^log: .*got nan at \(1, 0\)"),
+        (lambda: ag.exp(ag.param([0.0, 1000.0])), r"^exp: .*got inf at \(1,\)"),
+        (lambda: ag.param([0.0]) / ag.constant([0.0]), r"^div: .*nan"),
+        (lambda: ag.sum(ag.sqrt(ag.param([4.0, 0.0]))).backward(), r"^sqrt: .*inf at \(1,\).*kernel sqrt_vjp"),
+    ],
+)
+def test_detect_anomaly_names_the_op_and_the_first_index(call, message):
+    call()  # outside it NaN and Inf go their way, without a warning
+    with ag.detect_anomaly(), pytest.raises(ag.AnomalyError, match=message):
+        call()
+    call()
+
+
+def test_detect_anomaly_names_the_module():
+    import nn
+
+    model = nn.GPT(nn.GPTConfig(vocab_size=5, block_size=4, n_layer=2, n_head=1, n_embd=4))
+    model.blocks[1].mlp.up.weight.tensor[0, 0] = float("nan")
+    with ag.detect_anomaly(), pytest.raises(ag.AnomalyError, match=r"norm_linear in blocks\.1\.mlp"):
+        model.loss([[1, 2]], [[2, 3]])
+
+
+def test_gradcheck_catches_a_wrong_gradient():
+    wrong = lambda x: x * ag.constant(x.tensor)  # the second x is taken for a constant
+    with pytest.raises(AssertionError, match=r"gradcheck: expected .* input 0 at \(0,\); got"):
+        ag.gradcheck(wrong, [ownt.Tensor([3.0], dtype="float64")])
+    with pytest.raises(TypeError, match="expected a float64 input"):
+        ag.gradcheck(ag.exp, [ownt.ones(2)])
+
+
+def test_a_failed_op_leaves_nothing_behind():
+    blocks = ownt.memory.scratch().blocks
+    for _ in range(3):
+        with pytest.raises(ValueError, match="matmul"):
+            f32(2, 3) @ f32(2, 3)
+    assert ownt.memory.scratch().blocks == blocks
