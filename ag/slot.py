@@ -39,7 +39,22 @@ class Record:
                     f"unchanged (version {version}); got version {tensor.block.version}: it was written in place "
                     "before backward. Write to a clone(), or run backward first"
                 )
+        if len(self.slots) > 1:
+            self._prepare_shared_buffers()
         self.op.rule(g, self.saved, *self.slots)
+
+    def _prepare_shared_buffers(self) -> None:
+        """Fill a buffer that two of the slots write to with zeros first: then it does not matter which comes first.
+
+        Two slots share a buffer when an op was given one node twice, or a node and a view of it.
+        """
+        seen: set[int] = set()
+        for slot in self.slots:
+            if slot is not None:
+                owner = slot.owner
+                if id(owner) in seen:
+                    owner.out(zero=True)
+                seen.add(id(owner))
 
 
 SPENT: Any = Record(None, (), (), -1, "")  # the record of a slot through which backward has gone
@@ -110,6 +125,14 @@ class GradSlot:
         if self.tensor is not None:
             self.tensor.block.holders -= 1
             self.tensor = None
+
+    @property
+    def owner(self) -> GradSlot:
+        """The slot in whose buffer this one's gradient lies: itself, but for windows."""
+        slot = self
+        while slot.source is not None and slot._is_window:
+            slot = slot.source
+        return slot
 
     @property
     def _is_window(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from ag import Node
 from ownt import Tensor, factories
 from ownt import device as devices
-from ownt.kernel import Out, kernel
+from ownt.kernel import Out, kernel, pieces
 
 
 @kernel(elementwise=True)
@@ -163,14 +163,15 @@ class AdamW(Adam):
 def clip_grad_norm_(parameters: Iterable[Node], max_norm: float) -> float:
     """Scale all gradients in place so that their common norm is at most `max_norm`; returns the norm from before."""
     grads = [node.grad for node in parameters if node.grad is not None]
-    squares = (_sum_of_squares(grad.array.reshape(-1)) for grad in grads)
-    norm = math.sqrt(math.fsum(squares))
+    norm = math.sqrt(math.fsum(_sum_of_squares(grad.array) for grad in grads))
     factor = max_norm / (norm + 1e-6)
-    if factor < 1:
+    if not factor >= 1:  # a norm of NaN makes all gradients NaN, rather than pass for a small one
         for grad in grads:
             scale_kernel(factor, out=Out(grad))
     return norm
 
 
-def _sum_of_squares(flat: Any) -> float:
-    return float(devices.module(flat).dot(flat, flat))
+def _sum_of_squares(array: Any) -> float:
+    """In float64, a piece at a time: squares of float32 overflow, and a whole copy would take memory."""
+    parts = (array[key].astype("float64").reshape(-1) for key, _ in pieces(array.shape))
+    return math.fsum(float(part @ part) for part in parts)

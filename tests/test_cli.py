@@ -73,8 +73,9 @@ def test_train_prints_steps_and_samples_and_saves_a_model_to_sample_from(tmp_pat
     assert all(re.fullmatch("mar[a-z]*", text) for text in texts)
 
 
-def test_the_same_seed_gives_the_same_run(capsys, tmp_path):
-    arguments = ["train", "--steps", 3, "--out", tmp_path, *SMALL]
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_the_same_seed_gives_the_same_run(capsys, tmp_path, model, name):
+    arguments = [name, *(["--steps", 3, "--out", tmp_path, *SMALL] if name == "train" else ["--model", model])]
     first, again, other = (in_process(capsys, *arguments, "--seed", seed)[1] for seed in (1, 1, 2))
     assert first == again != other
 
@@ -260,8 +261,7 @@ def test_ctrl_c_while_samples_are_written_still_saves_the_model(capsys, tmp_path
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train.Trainer, "samples", interrupted)
-    status, _, _ = in_process(capsys, "train", "--steps", 2, "--out", tmp_path / "model", *SMALL)
-    assert status == 130
+    assert in_process(capsys, "train", "--steps", 2, "--out", tmp_path / "model", *SMALL)[0] == 130
     nn.GPT.load(tmp_path / "model")
 
 

@@ -175,6 +175,14 @@ def test_dropout_acts_in_training_only():
     assert np.array_equal(without(tokens).numpy(), quiet)
 
 
+def test_dropout_acts_after_the_embedding_and_on_what_each_half_of_a_block_adds():
+    for dropout, places in ((0.5, 1 + 2 * TINY.n_layer), (0.0, 0)):
+        model = nn.GPT(changed(dropout=dropout))
+        before = ownt.random.generator.offset
+        model(drawn_tokens(TINY))
+        assert ownt.random.generator.offset - before == places * 3 * 6 * 8
+
+
 def test_weights_into_the_residual_stream_begin_as_the_setting_says():
     deviations = {}
     for name in gpt.CHOICES["residual_init"]:

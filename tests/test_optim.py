@@ -11,6 +11,7 @@ import pytest
 import ag
 import nn
 import ownt
+from nn import presets, train
 
 SHAPES = {"scalar": (), "row": (5,), "matrix": (3, 4), "pieces": (300, 200)}
 STEPS = 20
@@ -222,3 +223,41 @@ def test_clipping_scales_all_gradients_together_down_to_the_norm(max_norm):
 
 def test_clipping_without_gradients_gives_no_norm():
     assert nn.clip_grad_norm_([ag.param(np.ones(2))], 1.0) == 0
+
+
+# what training makes of its settings
+
+
+def trainer_of(**settings):
+    shape = nn.GPTConfig(block_size=4, n_layer=1, n_head=1, n_embd=4, dtype="float64")
+    return train.Trainer(presets.TrainConfig(model=shape, batch_size=2, steps=10, **settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("sgd", nn.SGD, {"momentum": 0.7, "weight_decay": 0.3}),
+        ("adam", nn.Adam, {"betas": (0.7, 0.8), "weight_decay": 0.3}),
+        ("adamw", nn.AdamW, {"betas": (0.7, 0.8), "weight_decay": 0.3}),
+    ],
+)
+def test_training_gives_the_optimizer_its_settings(name, kind, expected):
+    trainer = trainer_of(optimizer=name, betas=(0.7, 0.8), weight_decay=0.3, schedule="linear", lr=0.5)
+    assert type(trainer.optimizer) is kind
+    assert {setting: getattr(trainer.optimizer, setting) for setting in expected} == expected
+    assert list(map(id, trainer.optimizer.parameters)) == list(map(id, trainer.model.parameters()))
+    trainer.step(4)
+    assert trainer.optimizer.lr == pytest.approx(0.3)
+    assert all(node.grad is None for node in trainer.model.parameters())
+
+
+@pytest.mark.parametrize(("grad_clip", "moved"), [(0.01, 0.01), (None, None)])
+def test_training_clips_gradients_where_asked(grad_clip, moved):
+    trainer = trainer_of(
+        optimizer="sgd", betas=(0, 0), weight_decay=0.0, schedule="constant", lr=1.0, grad_clip=grad_clip
+    )
+    before = [node.numpy().copy() for node in trainer.model.parameters()]
+    trainer.step(0)
+    changes = (node.numpy() - old for node, old in zip(trainer.model.parameters(), before))
+    distance = math.sqrt(sum((change**2).sum() for change in changes))
+    assert distance > 0.1 if moved is None else distance == pytest.approx(moved, rel=1e-3)

@@ -72,7 +72,7 @@ def relu_kernel(x: Any, *, out: Out) -> None:
 
 @kernel(elementwise=True)
 def relu_vjp(g: Any, y: Any, *, out: Out) -> None:
-    out.store(g * (y > 0))
+    out.store(devices.module(out.array).where(y <= 0, 0, g))  # NaN passes the gradient on
 
 
 @kernel(elementwise=True)

@@ -93,7 +93,7 @@ def div_kernel(a: Any, b: Any, *, out: Out) -> None:
 
 @kernel(elementwise=True)
 def div_vjp_divisor(g: Any, a: Any, b: Any, *, out: Out) -> None:
-    out.store(-g * a / (b * b))
+    out.store(-g * (a / b / b))  # b * b could overflow
 
 
 @kernel(elementwise=True)
@@ -109,10 +109,11 @@ def pow_vjp_base(g: Any, a: Any, b: Any, *, out: Out) -> None:
 
 
 @kernel(elementwise=True)
-def pow_vjp_exponent(g: Any, a: Any, y: Any, *, out: Out) -> None:
-    """g y log a, which is 0 where a is 0 and y is 0."""
+def pow_vjp_exponent(g: Any, a: Any, b: Any, y: Any, *, out: Out) -> None:
+    """g y log a, which is 0 where a is 0 and b is not negative."""
     xp = devices.module(out.array)
-    out.store(xp.where(y == 0, 0, g * y * xp.log(xp.where(y == 0, 1, a).astype(out.array.dtype))))
+    flat = (a == 0) & (b >= 0)
+    out.store(xp.where(flat, 0, g * y * xp.log(xp.where(flat, 1, a).astype(out.array.dtype))))
 
 
 @op
@@ -224,7 +225,7 @@ def pow(a: Tensor | float, b: Tensor | float) -> Any:
 def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
     a, b, y = saved
     contribute(da, pow_vjp_base, g, a, b)
-    contribute(db, pow_vjp_exponent, g, a, y)
+    contribute(db, pow_vjp_exponent, g, a, b, y)
 
 
 _broadcasts = [

@@ -29,7 +29,7 @@ def _heads(packed: Any, heads: int) -> tuple[Any, Any, Any]:
 
 def _tiles(b: int, heads: int, t: int) -> Iterator[tuple[slice, slice]]:
     """(batch, query) tiles: many short sequences at once, or a stretch of one long sequence's queries."""
-    queries = min(t, max(_QUERIES, _TILE // max(heads * t, 1)))
+    queries = max(1, min(t, max(_QUERIES, _TILE // max(heads * t, 1))))
     batch = max(1, _TILE // max(heads * t * queries, 1))
     for i in range(0, b, batch):
         for q in range(0, t, queries):
@@ -70,7 +70,7 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
     q, k, v = _heads(qkv, heads)
     dq, dk, dv = _heads(out.array, heads)
     scale = q.shape[-1] ** -0.5
-    g, y = (a.reshape(*a.shape[:2], heads, -1).swapaxes(1, 2) for a in (g, y))  # (B, H, T, D)
+    g, y = (a.reshape(*a.shape[:2], heads, q.shape[-1]).swapaxes(1, 2) for a in (g, y))  # (B, H, T, D)
     inner = (g * y).sum(-1, keepdims=True)
     for batch, rows in _tiles(*q.shape[:3]):
         keys = slice(0, rows.stop)

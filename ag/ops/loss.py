@@ -21,30 +21,47 @@ _LEAST_ROWS = 64  # but at least so many rows, for the sake of the matrix produc
 
 
 @kernel
-def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, lse: Out) -> None:
-    """out = lse - logits[target], 0 for ignored rows; lse = log(sum(e^logits)). Shapes: (N, V), (N,) -> (N,), (N,)"""
+def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, stats: Out) -> None:
+    """out = -log softmax(logits)[target], 0 for ignored rows; stats = (top, log(sum(e^(logits - top)))).
+
+    The two are not added: of large logits the sum would lose the digits that count.
+    Shapes: logits (N, V), targets (N,) -> out (N,), stats (N, 2)
+    """
     xp = devices.module(logits)
-    top = logits.max(1, keepdims=True, initial=-xp.inf)
-    total = top[:, 0] + xp.log(xp.exp(logits - top).sum(1))
-    lse.store(total)
+    top = logits.max(1, initial=-xp.inf)
+    rest = xp.log(xp.exp(logits - top[:, None]).sum(1))
+    stats[:, 0].store(top)
+    stats[:, 1].store(rest)
     kept = targets != ignore
     chosen = logits[xp.arange(len(targets)), xp.where(kept, targets, 0)]
-    out.store(xp.where(kept, total - chosen, 0))
+    out.store(xp.where(kept, (top - chosen) + rest, 0))
+
+
+@kernel
+def mean_loss_kernel(losses: Any, targets: Any, ignore: int, *, out: Out) -> None:
+    """out = the sum of the losses over the number of rows kept; NaN if there are none. Shapes: (N,), (N,) -> ()"""
+    out.store(losses.sum() / _count(losses, targets, ignore))
 
 
 @kernel
 def row_weight_kernel(g: Any, targets: Any, ignore: int, mean: bool, *, out: Out) -> None:
     """out = what a row's loss counts for: g, over the number of rows kept if `mean`; 0 for ignored rows."""
-    xp = devices.module(g)
-    kept = targets != ignore
-    out.store(xp.where(kept, g / kept.sum(dtype=out.array.dtype) if mean else g, 0))
+    share = g / _count(g, targets, ignore) if mean else g
+    out.store(devices.module(g).where(targets != ignore, share, 0))
+
+
+def _count(like: Any, targets: Any, ignore: int) -> Any:
+    """How many rows are kept, as a number of the dtype of `like`."""
+    return (targets != ignore).sum(dtype=like.dtype)
 
 
 @kernel
-def row_loss_vjp(weight: Any, logits: Any, targets: Any, lse: Any, ignore: int, *, out: Out) -> None:
+def row_loss_vjp(weight: Any, logits: Any, targets: Any, stats: Any, ignore: int, *, out: Out) -> None:
     """out = weight (softmax(logits) - one at the target). `out` may be the logits themselves."""
     xp = devices.module(logits)
-    slope = xp.exp(logits - lse[:, None])
+    slope = logits - stats[:, :1]
+    slope -= stats[:, 1:]
+    xp.exp(slope, out=slope)
     slope[xp.arange(len(targets)), xp.where(targets != ignore, targets, 0)] -= 1
     slope *= weight[:, None]
     out.store(slope)
@@ -63,16 +80,11 @@ def reduced(losses: Tensor, targets: Tensor, ignore: int, reduction: str) -> Ten
     """The losses of rows as one number: their sum, or the mean over rows that count."""
     if reduction == "none":
         return losses.view(targets.shape)
-    if reduction == "mean":
-        weight = scratch.empty(losses.shape, like=losses, kind="workspace")
-        one = scratch.empty((), like=losses, kind="workspace")
-        kernels.fill(1, out=Out(one))
-        row_weight_kernel(one, targets.reshape(-1), ignore, True, out=Out(weight))
-        y = scratch.empty((), like=losses)
-        matmul_kernel(losses.view((1, losses.size)), weight.view((losses.size, 1)), out=Out(y).view((1, 1)))
-        return y
     y = scratch.empty((), like=losses)
-    kernels.sum_to(losses, out=Out(y))
+    if reduction == "mean":
+        mean_loss_kernel(losses, targets.reshape(-1), ignore, out=Out(y))
+    else:
+        kernels.sum_to(losses, out=Out(y))
     return y
 
 
@@ -90,23 +102,23 @@ def cross_entropy(logits: Tensor, targets: Indices, ignore_index: int = IGNORE, 
 
     NaN if there is no such target. reduction: "mean", "sum" or "none".
     Shapes: logits (..., V), targets (...) -> y () or, with "none", (...)
-    Saves:  logits, targets, one number a row
+    Saves:  logits, targets, two numbers a row
     Raises: IndexError for a target out of range
     """
     check_targets("cross_entropy", logits.shape, targets, ignore_index, reduction)
     flat = rows(logits)
     losses = scratch.empty((flat.shape[0],), like=logits, kind="workspace")
-    lse = scratch.empty((flat.shape[0],), like=logits)
-    row_loss_kernel(flat, targets.reshape(-1), ignore_index, out=Out(losses), lse=Out(lse))
-    return reduced(losses, targets, ignore_index, reduction), (logits, targets, lse, ignore_index, reduction)
+    stats = scratch.empty((flat.shape[0], 2), like=logits)
+    row_loss_kernel(flat, targets.reshape(-1), ignore_index, out=Out(losses), stats=Out(stats))
+    return reduced(losses, targets, ignore_index, reduction), (logits, targets, stats, ignore_index, reduction)
 
 
 @cross_entropy.vjp
 def _(g: Tensor, saved: Any, dlogits: Any) -> None:
-    logits, targets, lse, ignore, reduction = saved
+    logits, targets, stats, ignore, reduction = saved
     weight = weights(g, targets, ignore, reduction)
     with rows_out(dlogits) as out:
-        row_loss_vjp(weight, rows(logits), targets.reshape(-1), lse, ignore, out=out)
+        row_loss_vjp(weight, rows(logits), targets.reshape(-1), stats, ignore, out=out)
 
 
 def _pieces(count: int, w: Tensor) -> Iterator[slice]:
@@ -120,7 +132,7 @@ def linear_cross_entropy(
     """y = cross_entropy(x wᵀ, targets) without the logits: they are made and used a few rows at a time
 
     Shapes: x (..., C), w (V, C), targets (...) -> y () or, with "none", (...)
-    Saves:  x, w, targets, one number a row
+    Saves:  x, w, targets, two numbers a row
     Raises: IndexError for a target out of range
     Source: Wijmans et al., arXiv 2411.09009, for the idea
     """
@@ -128,23 +140,23 @@ def linear_cross_entropy(
     check_targets("linear_cross_entropy", (*x.shape[:-1], w.shape[0]), targets, ignore_index, reduction)
     flat, chosen = rows(x), targets.reshape(-1)
     losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
-    lse = scratch.empty((flat.shape[0],), like=x)
+    stats = scratch.empty((flat.shape[0], 2), like=x)
     for part in _pieces(flat.shape[0], w):
         logits = _logits(flat[part], w)
-        row_loss_kernel(logits, chosen[part], ignore_index, out=Out(losses[part]), lse=Out(lse[part]))
+        row_loss_kernel(logits, chosen[part], ignore_index, out=Out(losses[part]), stats=Out(stats[part]))
         del logits  # before the next piece asks for the same bytes
-    return reduced(losses, targets, ignore_index, reduction), (x, w, targets, lse, ignore_index, reduction)
+    return reduced(losses, targets, ignore_index, reduction), (x, w, targets, stats, ignore_index, reduction)
 
 
 @linear_cross_entropy.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
-    x, w, targets, lse, ignore, reduction = saved
+    x, w, targets, stats, ignore, reduction = saved
     flat, chosen = rows(x), targets.reshape(-1)
     weight = weights(g, targets, ignore, reduction)
     with rows_out(dx) as out:
         for part in _pieces(flat.shape[0], w):
             logits = _logits(flat[part], w)
-            row_loss_vjp(weight[part], logits, chosen[part], lse[part], ignore, out=Out(logits))
+            row_loss_vjp(weight[part], logits, chosen[part], stats[part], ignore, out=Out(logits))
             if dw:
                 matmul_kernel(logits.T, flat[part], out=dw.out())
             if out:
