@@ -19,9 +19,9 @@ _by_sequence = attrgetter("record.sequence")
 
 @final
 class _Running(threading.local):
-    """Leaves whose hooks run when the outermost backward of this thread ends."""
+    """Leaves whose hooks run when the outermost backward of this thread ends, with the gradients from before it."""
 
-    hooked: dict[int, GradSlot] | None = None
+    hooked: dict[int, tuple[GradSlot, Tensor | None]] | None = None
 
 
 _running = _Running()
@@ -48,13 +48,15 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
         raise ValueError(
             f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
         )
-    _running.hooked = {}
+    hooked = _running.hooked = {}
     try:
         run(root, grad)
-        for slot in _running.hooked.values():
+        for slot, _ in hooked.values():
             _run_hooks(slot)
     finally:
         _running.hooked = None
+        for slot, before in hooked.values():
+            _add_up(slot, before)
 
 
 def run(root: GradSlot, grad: Tensor | None, boundary: Collection[int] = ()) -> None:
@@ -96,8 +98,9 @@ def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
                 "backward: expected a graph of its own for each backward; got one through which backward has gone: "
                 "what it saved is freed. Compute the loss again, or add up the losses before one backward"
             )
-        if slot.hooks and slot.leaf and _running.hooked is not None:
-            _running.hooked[id(slot)] = slot
+        if slot.hooks and slot.leaf and _running.hooked is not None and id(slot) not in _running.hooked:
+            _running.hooked[id(slot)] = slot, slot.tensor  # hooks see the gradient of this backward alone
+            slot.tensor = None
         if slot.record is None or id(slot) in boundary:
             continue
         order.append(slot)
@@ -107,6 +110,14 @@ def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
                 todo.append(source)
     order.sort(key=_by_sequence)
     return order
+
+
+def _add_up(slot: GradSlot, before: Tensor | None) -> None:
+    """Add this backward's gradient to that from before, in the buffer from before."""
+    if before is not None:
+        new, slot.tensor = slot.tensor, before
+        if new is not None:
+            kernels.copy(new, out=slot.out())
 
 
 def _run_hooks(slot: GradSlot) -> None:

@@ -130,8 +130,8 @@ class Node:
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Have `hook` called with this node's gradient, complete; what it returns, if anything, replaces it.
 
-        Leaf hooks run when backward ends, interior hooks before the gradient goes on. Returns a function
-        that removes the hook.
+        Leaf hooks run when backward ends and see its gradient alone, apart from what was there before; interior
+        hooks run before the gradient goes on. Returns a function that removes the hook.
         """
         slot = self.slot
         if slot is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ag.op import op
+from ag.op import Op, op
 from ag.sample import Sample, between, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
@@ -109,83 +109,28 @@ def gelu_kernels(name: str, approximate: str) -> tuple[Kernel, Kernel]:
     return GELU[approximate]
 
 
-@op
-def exp(x: Tensor) -> Any:
-    """y = e^x
+def unary(name: str, about: str, forward: Kernel, vjp: Kernel, keeps: str) -> Op:
+    """The op y = forward(x), whose gradient is vjp(g, kept): `keeps` says whether "x" or the result, "y", is kept."""
 
-    Shapes: x any -> y the same
-    Saves:  y
-    """
-    y = mapped("exp", exp_kernel, x)
-    return y, (y,)
+    def function(x: Tensor) -> Any:
+        y = mapped(name, forward, x)
+        return y, (y if keeps == "y" else x,)
 
+    def rule(g: Tensor, saved: Any, dx: Any) -> None:
+        vjp(g, *saved, out=dx.out())
 
-@exp.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    exp_vjp(g, *saved, out=dx.out())
-
-
-@op
-def log(x: Tensor) -> Any:
-    """y = ln x; -inf at 0 and NaN below, which `ag.detect_anomaly` reports
-
-    Shapes: x any -> y the same
-    Saves:  x
-    """
-    return mapped("log", log_kernel, x), (x,)
+    function.__name__ = name
+    function.__doc__ = f"{about}\n\n    Shapes: x any -> y the same\n    Saves:  {keeps}\n"
+    made = op(function)
+    made.vjp(rule)
+    return made
 
 
-@log.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    log_vjp(g, *saved, out=dx.out())
-
-
-@op
-def sqrt(x: Tensor) -> Any:
-    """y = the square root of x; NaN below 0
-
-    Shapes: x any -> y the same
-    Saves:  y
-    """
-    y = mapped("sqrt", sqrt_kernel, x)
-    return y, (y,)
-
-
-@sqrt.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    sqrt_vjp(g, *saved, out=dx.out())
-
-
-@op
-def tanh(x: Tensor) -> Any:
-    """y = tanh x
-
-    Shapes: x any -> y the same
-    Saves:  y
-    """
-    y = mapped("tanh", tanh_kernel, x)
-    return y, (y,)
-
-
-@tanh.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    tanh_vjp(g, *saved, out=dx.out())
-
-
-@op
-def relu(x: Tensor) -> Any:
-    """y = max(x, 0), with slope 0 at 0
-
-    Shapes: x any -> y the same
-    Saves:  y
-    """
-    y = mapped("relu", relu_kernel, x)
-    return y, (y,)
-
-
-@relu.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    relu_vjp(g, *saved, out=dx.out())
+exp = unary("exp", "y = e^x", exp_kernel, exp_vjp, keeps="y")
+log = unary("log", "y = ln x; -inf at 0 and NaN below, which `ag.detect_anomaly` finds", log_kernel, log_vjp, keeps="x")
+sqrt = unary("sqrt", "y = the square root of x; NaN below 0", sqrt_kernel, sqrt_vjp, keeps="y")
+tanh = unary("tanh", "y = tanh x", tanh_kernel, tanh_vjp, keeps="y")
+relu = unary("relu", "y = max(x, 0), with slope 0 at 0", relu_kernel, relu_vjp, keeps="y")
 
 
 @op

@@ -5,6 +5,7 @@ The result is made again in the gradient, a piece of rows at a time, so that it 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ag import kernels
@@ -19,6 +20,18 @@ from ownt.kernel import Out, stretches
 
 CENTRED = {"layer": True, "rms": False}
 _ROWS = 256  # of a piece: its matrix products still run at full speed
+
+
+def _linear_in_pieces(x: Tensor, w: Tensor, b: Tensor | None, make: Callable[[slice, Out], None]) -> Tensor:
+    """linear(h, w, b), where `make` writes the rows of h that a slice names."""
+    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
+    result = rows(y)
+    for part in stretches(result.shape[0], _ROWS):
+        h = _workspace(part, w.shape[1], x)
+        make(part, Out(h))
+        affine_kernel(h, w, b, out=Out(result[part]))
+        del h  # before the next piece asks for the same bytes
+    return y
 
 
 def _workspace(part: slice, width: int, like: Tensor) -> Tensor:
@@ -45,14 +58,13 @@ def norm_linear(
         raise ValueError(f'norm_linear: expected norm "layer", or "rms" without shift; got {got}')
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
-    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
-    flat, result = rows(x), rows(y)
+    flat, centred = rows(x), CENTRED[norm]
     stats = scratch.empty((flat.shape[0], 2), like=x)
-    for part in stretches(flat.shape[0], _ROWS):
-        h = _workspace(part, x.shape[-1], x)
-        norm_kernel(flat[part], gain, shift, eps, CENTRED[norm], out=Out(h), stats=Out(stats[part]))
-        affine_kernel(h, w, b, out=Out(result[part]))
-        del h  # before the next piece asks for the same bytes
+
+    def normed(part: slice, out: Out) -> None:
+        norm_kernel(flat[part], gain, shift, eps, centred, out=out, stats=Out(stats[part]))
+
+    y = _linear_in_pieces(x, w, b, normed)
     return y, (x, gain, shift, w, stats, norm)
 
 
@@ -84,13 +96,8 @@ def gelu_linear(x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str 
     """
     forward, _ = gelu_kernels("gelu_linear", approximate)
     linear.check("gelu_linear", x, w, b)
-    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
-    flat, result = rows(x), rows(y)
-    for part in stretches(flat.shape[0], _ROWS):
-        h = _workspace(part, x.shape[-1], x)
-        forward(flat[part], out=Out(h))
-        affine_kernel(h, w, b, out=Out(result[part]))
-        del h
+    flat = rows(x)
+    y = _linear_in_pieces(x, w, b, lambda part, out: forward(flat[part], out=out))
     return y, (x, w, approximate)
 
 
