@@ -78,6 +78,12 @@ class Node:
         """The same tensor, cut off from the graph."""
         return Node(self.tensor)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Node:
+        """A leaf with a copy of the tensor and no gradient; `copy.deepcopy` of a model comes here."""
+        if self.slot is not None and not self.slot.leaf:
+            raise RuntimeError("deepcopy: expected a leaf; got a computed node. Use detach() to cut it off")
+        return make_tensor(self.tensor.clone(), self.requires_grad, self._name)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         if self.requires_grad:
             raise RuntimeError("array of a Node: expected one that needs no gradient. Use node.detach().numpy()")

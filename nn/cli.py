@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 import ownt
-from nn import memory_check, presets, train
+from nn import generate, memory_check, presets, saving, train
 from nn.errors import InputError
 from nn.gpt import GPT
 from nn.progress import Display
@@ -20,22 +23,38 @@ from nn.progress import Display
 def run_train(config: presets.TrainConfig) -> int:
     """Train a GPT on a text, print samples and save the model."""
     trainer = train.Trainer(config)
+    saving.check_writable(config.out)
     say(f"{config.preset}: {trainer.model.config}")
-    status = 0
-    with Display(config.steps) as display:
-        try:
-            trainer.run(display.show)
-        except KeyboardInterrupt:
-            status = 130
+    with Display(config.steps) as display, stopping(trainer):
+        trainer.run(display.show)
+    trainer.model.save(config.out)
+    status = 130 if trainer.stopped else 0
     if status:
         say("interrupted")
     else:
         for number, text in enumerate(trainer.samples(config.samples), 1):
             print(f"sample {number:2d}: {text}")
-    trainer.model.save(config.out)
     say(str(ownt.memory.report()))
     print(f"saved the model in {config.out}", flush=True)
     return status
+
+
+@contextlib.contextmanager
+def stopping(trainer: train.Trainer) -> Iterator[None]:
+    """Have Ctrl-C end training after the step it is in; a second one ends the program.
+
+    An exception would not do: Python drops one that is raised while a tensor is being freed.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        trainer.stopped = True
+        signal.signal(number, before)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +73,7 @@ def run_sample(config: SampleConfig) -> int:
     """Write texts with a saved model."""
     if config.n < 0:
         raise InputError(f"expected n of 0 or more; got {config.n}")
+    generate.check(config.temperature, config.top_k)
     model = GPT.load(config.model)
     ownt.manual_seed(config.seed)
     for _ in range(config.n):
@@ -107,6 +127,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever read the output has enough; nothing is left to flush at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def say(text: str) -> None:

@@ -44,14 +44,19 @@ def stream(
     Shapes: tokens (B, T), T >= 1 -> (B,) each time
     Raises: InputError for a temperature below 0 or a top_k below 1, ValueError for no tokens to begin with.
     """
-    if not temperature >= 0:
-        raise InputError(f"expected a temperature of 0 or more; got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise InputError(f"expected top_k of 1 or more; got {top_k}")
+    check(temperature, top_k)
     first = ownt.asarray(tokens)
     if first.ndim != 2 or not first.size:
         raise ValueError(f"generate: expected tokens (B, T) with one or more to begin with; got shape {first.shape}")
     return _stream(model, first.tolist(), temperature, top_k, choose)
+
+
+def check(temperature: float, top_k: int | None) -> None:
+    """Raises: InputError for a temperature below 0 or a top_k below 1."""
+    if not temperature >= 0:
+        raise InputError(f"expected a temperature of 0 or more; got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise InputError(f"expected top_k of 1 or more; got {top_k}")
 
 
 def _stream(
@@ -94,7 +99,7 @@ def _last_logits(model: GPT, rows: list[list[int]], cache: gpt.Cache) -> list[li
         for module, training in modes:
             module.training = training
     if not all(map(math.isfinite, chain(*last))):
-        raise ValueError("generate: expected finite logits; got NaN or Inf. ag.detect_anomaly() finds where they begin")
+        raise InputError("generate: expected finite logits; got NaN or Inf. ag.detect_anomaly() finds where they begin")
     return last
 
 

@@ -55,11 +55,11 @@ class GPTConfig:
     def validate(self) -> None:
         """Raises: InputError naming the first setting that cannot be."""
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd", "hidden"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise InputError(
-                    f"GPTConfig: expected {name.replace('hidden', 'n_hidden')} of 1 or more; got {value!r}"
-                )
+            value, shown = getattr(self, name), name.replace("hidden", "n_hidden")
+            if type(value) is not int:
+                raise InputError(f"GPTConfig: expected an int for {shown}; got {value!r}")
+            if value < 1:
+                raise InputError(f"GPTConfig: expected {shown} of 1 or more; got {value}")
         if self.n_embd % self.n_head:
             raise InputError(
                 f"GPTConfig: expected the width n_embd to be divisible by the heads n_head; "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -21,7 +23,7 @@ class _Named(type):
 
     def __call__(cls, *args: Any, **options: Any) -> Any:
         made = super().__call__(*args, **options)
-        made._adopt("")
+        made._adopt()
         return made
 
 
@@ -33,6 +35,7 @@ class Module(metaclass=_Named):
 
     training: bool = True
     path: str | None = None  # where it is in the outermost module; None while it is being made
+    outermost: weakref.ref[Module] | None = None  # so that a part set later is named by its place in the whole
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward: define it, or call one of its methods")
@@ -48,17 +51,32 @@ class Module(metaclass=_Named):
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
         if self.path is not None and isinstance(value, (Module, Node, Tensor)):
-            self._adopt(self.path)
+            self._rename()
 
-    def _adopt(self, path: str) -> None:
-        for name, module in self.named_modules(path):
+    def _rename(self) -> None:
+        """Name everything again, from the outermost module on: a tied weight is called after its first place."""
+        root = self.outermost() if self.outermost is not None else None
+        (root or self)._adopt()
+
+    def _adopt(self) -> None:
+        reference = weakref.ref(self)
+        for name, module in self.named_modules():
             object.__setattr__(module, "path", name)
-        for name, node in self.named_parameters(path):
-            if name.endswith(node.name):  # the name of a tied weight is that of the first module that has it
-                node.name = name
+            object.__setattr__(module, "outermost", reference)
+        for name, node in self.named_parameters():
+            node.name = name
             book_as_parameter(node)
-        for name, buffer in self.named_buffers(path):
+        for name, buffer in self.named_buffers():
             buffer.block.rebook("buffer", name)
+
+    def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
+        """A model of its own: parameters copied, ties kept, gradients left behind."""
+        made = memo[id(self)] = type(self).__new__(type(self))
+        for name, value in vars(self).items():
+            if name != "outermost":
+                object.__setattr__(made, name, copy.deepcopy(value, memo))
+        made._adopt()
+        return made
 
     # what it holds
 
@@ -154,7 +172,7 @@ class Module(metaclass=_Named):
         for module in self.modules():
             for name, buffer in list(module._own_buffers()):
                 setattr(module, name, _converted(buffer, device, dtype))
-        self._adopt(self.path or "")
+        self._rename()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:

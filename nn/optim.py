@@ -94,6 +94,10 @@ class Optimizer:
                 for _ in self.states
             )
             self._state[id(node)] = found
+        elif found and found[0].dtype != node.dtype:  # the model was converted meanwhile
+            found = self._state[id(node)] = tuple(tensor.astype(node.dtype) for tensor in found)
+            for tensor in found:
+                tensor.block.rebook("optimizer", node.name)
         return found
 
 
@@ -162,7 +166,8 @@ class AdamW(Adam):
 
 def clip_grad_norm_(parameters: Iterable[Node], max_norm: float) -> float:
     """Scale all gradients in place so that their common norm is at most `max_norm`; returns the norm from before."""
-    grads = [node.grad for node in parameters if node.grad is not None]
+    unique = {id(node): node for node in parameters}.values()
+    grads = [node.grad for node in unique if node.grad is not None]
     norm = math.sqrt(math.fsum(_sum_of_squares(grad.array) for grad in grads))
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # a norm of NaN makes all gradients NaN, rather than pass for a small one

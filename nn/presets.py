@@ -47,6 +47,10 @@ class TrainConfig:
         for name in ("lr", "warmup", "weight_decay", "samples", "temperature"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"expected {name} of 0 or more; got {getattr(self, name)}")
+        if self.grad_clip is not None and not self.grad_clip >= 0:
+            raise InputError(f"expected grad_clip of 0 or more, or None; got {self.grad_clip}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise InputError(f"expected betas from 0 up to, without, 1; got {self.betas}")
         if self.log_every is not None and self.log_every < 1:
             raise InputError(f"expected log_every of 1 or more; got {self.log_every}")
         for name, allowed in (("optimizer", OPTIMIZERS), ("schedule", schedule.NAMES), ("layout", data.LAYOUTS)):

@@ -61,6 +61,17 @@ def save(model: GPT, folder: str | Path, tokenizer: CharTokenizer | None = None)
         raise InputError(f"save: expected a folder to write to; got {folder}: {_reason(error)}") from error
 
 
+def check_writable(folder: Path) -> None:
+    """Raises: InputError if a model could not be saved there: better before training than after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        aside = folder / f".saving-{secrets.token_hex(4)}"
+        aside.mkdir()
+        aside.rmdir()
+    except OSError as error:
+        raise InputError(f"save: expected a folder to write to; got {folder}: {_reason(error)}") from None
+
+
 def load(folder: str | Path) -> GPT:
     """The model in a folder, in evaluation mode; its tokenizer, if any, is its attribute `tokenizer`.
 
@@ -120,7 +131,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise InputError(f"load: expected a model folder with {CONFIG}; got {path}: {_reason(error)}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"load: {path}: expected JSON; it is truncated or foreign") from None
     expected = {"format", "weights", "model", "tokenizer"}
     if not isinstance(config, dict) or config.get("format") != FORMAT or not expected <= set(config):

@@ -36,6 +36,7 @@ class Trainer:
     def __init__(self, config: presets.TrainConfig) -> None:
         config.validate()
         self.config = config
+        self.stopped = False  # set it, as Ctrl-C does, and `run` ends after the step it is in
         self.stream = random.Random(config.seed)  # shuffles, and draws weights and samples where the preset says so
         ownt.manual_seed(config.seed)
         self.data: Documents | Stream = data.load(
@@ -62,6 +63,8 @@ class Trainer:
                 now = time.perf_counter()
                 report(Progress(step + 1, loss, tokens / (now - since)))
                 tokens, since = 0, now
+            if self.stopped:
+                return
 
     def step(self, step: int, want_loss: bool = True) -> tuple[float | None, int]:
         """One step of the optimizer on batch number `step`; the loss if wanted, and the tokens in the batch."""

@@ -168,6 +168,9 @@ class Tensor:
         """A copy in memory of its own."""
         return _copied(self.array)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self.clone()
+
     def astype(self, dtype: Any) -> Tensor:
         """The same values in another dtype; itself where that is its dtype."""
         wanted = dtypes.get(dtype)

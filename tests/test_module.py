@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 
@@ -297,3 +298,17 @@ def test_dropout_zeroes_and_scales_in_training_only():
     assert not np.array_equal(drop(x).numpy(), y)
     assert drop.eval()(x) is x
     assert nn.Dropout(0.0)(x) is x
+
+
+def test_a_deep_copy_is_a_model_of_its_own_with_ties_kept():
+    model = nn.GPT(CONFIG)
+    model.loss([[1, 2]], [[2, 3]]).backward()
+    twin = copy.deepcopy(model)
+    assert twin.head.weight is twin.wte.weight
+    assert_same(twin, values_of(model))
+    assert [path for path, _ in twin.named_parameters()] == [node.name for node in twin.parameters()]
+    assert all(node.grad is None for node in twin.parameters())
+    twin.wte.weight.tensor.fill_(0)
+    assert model.wte.weight.numpy().any()
+    with pytest.raises(RuntimeError, match="expected a leaf"):
+        copy.deepcopy(model.wte.weight * 2)
