@@ -43,10 +43,8 @@ def run(config: CheckConfig) -> int:
                     steady = ownt.memory.resident_bytes(), arena.capacity
             speed, done = (stop - done) / (time.perf_counter() - began), stop
             live, resident = ownt.memory.ledger.live, ownt.memory.resident_bytes()
-            print(
-                f"{stop:>8}  {loss:>8.4f}  {speed:>8.0f}  {live:>12,}  {arena.capacity:>14,}  {resident:>14,}",
-                flush=True,
-            )
+            print(f"{stop:>8}  {loss:>8.4f}  {speed:>8.0f}  {live:>12,}", end="")
+            print(f"  {arena.capacity:>14,}  {resident:>14,}", flush=True)
     finally:
         gc.enable()
     if steady is None:

@@ -28,9 +28,9 @@ def empty(*shape: Any, dtype: Any = None, device: str | None = None, kind: str =
     return memory.heap(device).empty(sizes, dtypes.get(dtype), kind, path)
 
 
-def full(*shape_and_value: Any, dtype: Any = None, device: str | None = None) -> Tensor:
-    """A tensor of one value, the last argument: `full((2, 3), 0.5)`."""
-    *shape, value = shape_and_value
+def full(*shape: Any, fill_value: Any = None, dtype: Any = None, device: str | None = None) -> Tensor:
+    """A tensor of one value, given by name or as the last argument: `full((2, 3), 0.5)`."""
+    *shape, value = (*shape, fill_value) if fill_value is not None else shape  # type: ignore[assignment]
     if dtype is None:
         dtype = dtypes.bool_ if isinstance(value, bool) else dtypes.int64 if isinstance(value, int) else None
     return empty(*shape, dtype=dtype, device=device).fill_(value)

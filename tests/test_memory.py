@@ -102,7 +102,7 @@ def by_tracemalloc(loss: Callable[[], ag.Node]) -> int:
 
 
 def by_memray(loss: Callable[[], ag.Node], folder: Path) -> int:
-    """What the heap allocated for gradients and did not free, in blocks of 1 KiB and more: smaller ones NumPy caches."""
+    """What the heap allocated for gradients and did not free, in blocks of 1 KiB and more: NumPy caches the rest."""
     file = folder / "run.bin"
     with memray.Tracker(file):
         loss().backward()

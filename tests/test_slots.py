@@ -1,0 +1,96 @@
+"""Gradient slots: hooks, sharing, and windows as the gradients of views."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ag
+import ownt
+from ownt.memory import ledger
+
+
+def grads(*nodes):
+    return [None if n.grad is None else n.grad.tolist() for n in nodes]
+
+
+def test_hooks_see_and_replace_complete_gradients():
+    w = ag.param([1.0, 2.0])
+    h = w * 3
+    seen = []
+    h.register_hook(lambda g: seen.append(("h", g.tolist())))
+    w.register_hook(lambda g: seen.append(("w", g.tolist())))
+    remove = h.register_hook(lambda g: ownt.Tensor([10.0, 20.0]))
+    ag.sum(h * 2 + h).backward()
+    assert seen == [("h", [3, 3]), ("w", [30, 60])]
+    remove()
+    ag.zero_grad([w])
+    seen.clear()
+    h = w * 3
+    ag.sum(h).backward()
+    assert grads(w) == [[3, 3]]
+    with pytest.raises(ValueError, match=r"expected shape \(2,\) back; got \(3,\)"):
+        w.register_hook(lambda g: ownt.ones(3))
+        ag.sum(w * 1).backward()
+
+
+def test_a_hook_owns_what_it_gets():
+    """A gradient that two nodes share is copied before a hook may write to it."""
+    a, b = ag.param([1.0]), ag.param([1.0])
+    x, y = a * 1, b * 1
+    x.register_hook(lambda g: g.fill_(100) and None)
+    ag.sum(x + y).backward()
+    assert grads(a, b) == [[100], [1]]
+
+
+def test_a_hook_on_a_view_sees_that_views_gradient_alone():
+    w = ag.param(ownt.arange(4, dtype="float32"))
+    left, right = w[:3], w[1:]
+    seen = []
+    right.register_hook(lambda g: seen.append(g.tolist()))
+    ag.sum(ag.concat([left * 10.0, right])).backward()
+    assert seen == [[1, 1, 1]]
+    assert grads(w) == [[10, 11, 11, 1]]
+
+
+def test_gradients_that_pass_through_are_not_shared_with_what_is_added_later():
+    a, b = ag.param([1.0]), ag.param([1.0])
+    x, y = a * 1, b * 1
+    ag.sum((x + y) + x * 5).backward()
+    assert grads(a, b) == [[6], [1]]
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda w: w.T,
+        lambda w: w[1:3],
+        lambda w: w[:, ::2],
+        lambda w: w[::-1],
+        lambda w: w[2],
+        lambda w: w[1, 2],
+        lambda w: w.reshape(2, 8),
+        lambda w: w.T[1:3].T[..., None],
+        lambda w: w[1:3].reshape(-1),
+        lambda w: w.T.reshape(-1)[3:7],
+        lambda w: w.reshape(2, 2, 4).transpose(1, 0, 2)[0].reshape(8),
+    ],
+)
+def test_gradients_through_views_equal_gradients_through_copies(view):
+    w, c = ag.param(ownt.randn(4, 4, dtype="float64")), ag.param(ownt.zeros(4, 4, dtype="float64"))
+    c.tensor.copy_(w.tensor)
+    for leaf, cut in ((w, lambda x: x), (c, lambda x: x * 1.0)):  # a copy cuts the window
+        v = cut(view(leaf)) if leaf is w else view(cut(leaf))
+        ag.sum(v * v + ag.exp(v)).backward()
+    np.testing.assert_allclose(w.grad.numpy(), c.grad.numpy(), rtol=1e-13)
+
+
+def test_views_of_a_leaf_have_no_gradient_buffer_of_their_own():
+    w = ag.param(ownt.ones(100, 1000))
+    before = ledger.by_kind()
+    ownt.memory.reset_peak()
+    ag.sum(ag.concat([w[i] @ ownt.ones(1000, 1) for i in range(0, 100, 10)])).backward()
+    peak = ledger.by_kind(at_peak=True)
+    assert peak["gradient"] - before["gradient"] == w.nbytes
+    assert peak["activation"] < 4000  # a row's gradient alone would be that
+    assert w.grad.numpy().sum() == 10_000
