@@ -178,5 +178,5 @@ def clip_grad_norm_(parameters: Iterable[Node], max_norm: float) -> float:
 
 def _sum_of_squares(array: Any) -> float:
     """In float64, a piece at a time: squares of float32 overflow, and a whole copy would take memory."""
-    parts = (array[key].astype("float64").reshape(-1) for key, _ in pieces(array.shape))
-    return math.fsum(float(part @ part) for part in parts)
+    parts = (array[key].astype("float64") for key, _ in pieces(array.shape))
+    return math.fsum(float((part * part).sum()) for part in parts)

@@ -10,6 +10,8 @@ from typing import Any, final
 
 import numpy
 
+from ownt import threads
+
 
 @final
 class Device:
@@ -44,6 +46,10 @@ class Device:
     def quiet(self) -> Any:
         """A context in which overflow and division by zero give Inf and NaN without a warning."""
         return numpy.errstate(all="ignore")
+
+    def one_thread(self) -> Any:
+        """A context in which this module's matrix products, many and small, run on one thread."""
+        return threads.numpys_blas
 
     def to_host(self, array: Any) -> numpy.ndarray:
         """The array for NumPy; the same memory where that is possible."""

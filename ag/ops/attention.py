@@ -36,10 +36,16 @@ def _tiles(b: int, heads: int, t: int) -> Iterator[tuple[slice, slice]]:
             yield slice(i, i + batch), slice(q, min(q + queries, t))
 
 
+def _product(a: Any, b: Any) -> Any:
+    """a b for a stack of small matrices: on one thread, which is faster where each product is small."""
+    with devices.of(a).one_thread():
+        return a @ b
+
+
 def _scores(q: Any, k: Any, scale: float, rows: slice) -> Any:
     """Scaled scores of queries `rows` against keys 0 ... rows.stop - 1, -inf where a key is later."""
     xp = devices.module(q)
-    scores = (q[:, :, rows] * scale) @ k[:, :, : rows.stop].swapaxes(-1, -2)
+    scores = _product(q[:, :, rows] * scale, k[:, :, : rows.stop].swapaxes(-1, -2))
     later = xp.arange(rows.stop) > xp.arange(rows.start, rows.stop)[:, None]
     scores[..., later] = -xp.inf
     return scores
@@ -60,7 +66,7 @@ def attention_kernel(qkv: Any, heads: int, *, out: Out, lse: Out) -> None:
         total = p.sum(-1, keepdims=True)
         lse[batch, :, rows].store((top + xp.log(total))[..., 0])
         p /= total
-        y[batch, rows].store((p @ v[batch, :, : rows.stop]).swapaxes(1, 2))
+        y[batch, rows].store(_product(p, v[batch, :, : rows.stop]).swapaxes(1, 2))
 
 
 @kernel
@@ -77,13 +83,13 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
         p = _scores(q[batch], k[batch], scale, rows)
         p -= lse[batch, :, rows, None]
         xp.exp(p, out=p)
-        dv[batch, :, keys] += p.swapaxes(-1, -2) @ g[batch, :, rows]
-        dp = g[batch, :, rows] @ v[batch, :, keys].swapaxes(-1, -2)
+        dv[batch, :, keys] += _product(p.swapaxes(-1, -2), g[batch, :, rows])
+        dp = _product(g[batch, :, rows], v[batch, :, keys].swapaxes(-1, -2))
         dp -= inner[batch, :, rows]
         dp *= p
         dp *= scale
-        dq[batch, :, rows] += dp @ k[batch, :, keys]
-        dk[batch, :, keys] += dp.swapaxes(-1, -2) @ q[batch, :, rows]
+        dq[batch, :, rows] += _product(dp, k[batch, :, keys])
+        dk[batch, :, keys] += _product(dp.swapaxes(-1, -2), q[batch, :, rows])
 
 
 @kernel
@@ -93,11 +99,11 @@ def cached_attention_kernel(qkv: Any, keys: Any, values: Any, start: int, *, out
     q, k, v = _heads(qkv, heads)
     keys[:, :, start:stop], values[:, :, start:stop] = k, v
     xp = devices.module(qkv)
-    scores = (q * q.shape[-1] ** -0.5) @ keys[:, :, :stop].swapaxes(-1, -2)
+    scores = _product(q * q.shape[-1] ** -0.5, keys[:, :, :stop].swapaxes(-1, -2))
     scores[..., xp.arange(stop) > xp.arange(start, stop)[:, None]] = -xp.inf
     p = xp.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    out.view((*out.array.shape[:2], heads, q.shape[-1])).store((p @ values[:, :, :stop]).swapaxes(1, 2))
+    out.view((*out.array.shape[:2], heads, q.shape[-1])).store(_product(p, values[:, :, :stop]).swapaxes(1, 2))
 
 
 def check(name: str, qkv: Tensor, heads: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,10 @@ from scipy.linalg import cython_blas
 
 from ag.ops.matmul import affine_kernel, matmul_kernel
 from ownt import dtype as dtypes
+from ownt import threads
 from ownt.kernel import Out
 
+_SMALL = 1 << 23  # multiplications below which a second thread does not pay: some 0.2 ms of work
 _INT = ctypes.POINTER(ctypes.c_int)
 
 
@@ -59,11 +62,12 @@ def gemm(a: Any, b: Any, out: Any, beta: int) -> None:
         b, (flag_b, lead_b) = _ready(b)
         routine, scalar = _GEMM[out.dtype]
         (m, k), n, integer = a.shape, b.shape[1], ctypes.c_int
-        routine(  # row-major out = a b is column-major outᵀ = bᵀ aᵀ
-            flag_b, flag_a, integer(n), integer(m), integer(k), scalar(1),
-            b.ctypes.data, integer(lead_b), a.ctypes.data, integer(lead_a),
-            scalar(beta), out.ctypes.data, integer(target[1]),
-        )  # fmt: skip
+        with threads.scipys_blas if m * n * k < _SMALL else contextlib.nullcontext():
+            routine(  # row-major out = a b is column-major outᵀ = bᵀ aᵀ
+                flag_b, flag_a, integer(n), integer(m), integer(k), scalar(1),
+                b.ctypes.data, integer(lead_b), a.ctypes.data, integer(lead_a),
+                scalar(beta), out.ctypes.data, integer(target[1]),
+            )  # fmt: skip
 
 
 def _ready(matrix: Any) -> tuple[Any, tuple[bytes, int]]:
@@ -76,18 +80,12 @@ def _ready(matrix: Any) -> tuple[Any, tuple[bytes, int]]:
 
 
 def _plain(a: Any, b: Any, out: Any, beta: int) -> None:
-    product = numpy.matmul(a, b)
-    if beta:
-        numpy.add(out, product, out=out)
-    else:
-        out[...] = product
-
-
-def _stacked(a: Any, b: Any, out: Any, beta: int) -> None:
-    if beta:
-        numpy.add(out, numpy.matmul(a, b), out=out)
-    else:
-        numpy.matmul(a, b, out=out)
+    """NumPy's product: for stacks of matrices, and for what BLAS cannot take."""
+    with threads.numpys_blas:
+        if beta:
+            numpy.add(out, numpy.matmul(a, b), out=out)
+        else:
+            numpy.matmul(a, b, out=out)
 
 
 def _affine(x: Any, w: Any, b: Any, out: Any, beta: int) -> None:
@@ -103,7 +101,7 @@ def _affine(x: Any, w: Any, b: Any, out: Any, beta: int) -> None:
 
 @matmul_kernel.on("cpu", "float32", "float64")
 def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple]:
-    return (gemm if a.ndim == b.ndim == 2 else _stacked), (a, b, out.array, out.beta)
+    return (gemm if a.ndim == b.ndim == 2 else _plain), (a, b, out.array, out.beta)
 
 
 @affine_kernel.on("cpu", "float32", "float64")
