@@ -19,7 +19,7 @@ _by_sequence = attrgetter("record.sequence")
 
 @final
 class _Running(threading.local):
-    """Leaves whose hooks run when the outermost backward of this thread ends, with the gradients from before it."""
+    """Leaves whose hooks run when the `backward` in progress ends, with their gradients from before it."""
 
     hooked: dict[int, tuple[GradSlot, Tensor | None]] | None = None
 
@@ -48,13 +48,14 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
         raise ValueError(
             f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
         )
-    hooked = _running.hooked = {}
+    outer, hooked = _running.hooked, {}  # a hook may run a backward of its own
+    _running.hooked = hooked
     try:
         run(root, grad)
         for slot, _ in hooked.values():
             _run_hooks(slot)
     finally:
-        _running.hooked = None
+        _running.hooked = outer
         for slot, before in hooked.values():
             _add_up(slot, before)
 
@@ -68,9 +69,16 @@ def run(root: GradSlot, grad: Tensor | None, boundary: Collection[int] = ()) -> 
         kernels.copy(grad, out=root.out())
     del root
     place = state.path, state.op
+    slot = None
     try:
         while order:
-            _step(order.pop())
+            slot = order.pop()
+            _step(slot)
+    except BaseException:
+        for waiting in (slot, *order):  # a later loss over this trunk must not find half a gradient in it
+            if waiting is not None:
+                waiting.drop()
+        raise
     finally:
         state.path, state.op = place
 

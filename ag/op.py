@@ -16,6 +16,7 @@ mul.samples = [...]                              # what the tests of every op ru
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -47,15 +48,18 @@ recording = Recording()
 
 
 @final
-class no_grad:
-    """Ops run inside are not recorded: `with ag.no_grad(): ...`."""
+class no_grad(contextlib.ContextDecorator):
+    """Ops run inside are not recorded: `with ag.no_grad(): ...`, or `@ag.no_grad()` on a function."""
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []  # a stack: one instance may be entered again inside itself
 
     def __enter__(self) -> None:
-        self._before = recording.enabled
+        self._before.append(recording.enabled)
         recording.enabled = False
 
     def __exit__(self, *_: object) -> None:
-        recording.enabled = self._before
+        recording.enabled = self._before.pop()
 
 
 @final
@@ -66,6 +70,7 @@ class Op:
         self.name = forward.__name__
         self.forward = forward
         self.rule: Callable[..., None] | None = None
+        self.trim: Callable[..., tuple] | None = None
         self.samples: list[Sample] = []
         self.view = view
         self.__doc__ = forward.__doc__
@@ -87,6 +92,11 @@ class Op:
             self._slots = [self._positional.index(name) for name in names]
         return rule
 
+    def keeps(self, trim: Callable[..., tuple]) -> Callable[..., tuple]:
+        """Register what to keep of what forward saved: `trim(saved, *slots)`, the slots as the gradient gets them."""
+        self.trim = trim
+        return trim
+
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
         if self.variadic or options:
             args, options = self._arrange(args, options)
@@ -105,17 +115,21 @@ class Op:
             y, saved = self.forward(*values, **options)
         finally:
             state.op = outer
-        if not (wanted and recording.enabled) or self.rule is None:
+        if not (wanted and recording.enabled):
             return nodes.Node(y)
+        if self.rule is None:
+            raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")
         return self._record(y, saved, args)
 
     def _record(self, y: Tensor, saved: tuple, args: tuple) -> nodes.Node:
         positions = range(len(args)) if self.variadic else self._slots
         slots = [args[i].slot if i < len(args) and type(args[i]) is nodes.Node else None for i in positions]
+        if self.trim is not None:
+            saved = self.trim(saved, *slots)
         slot = GradSlot(y)
         slot.record = Record(self, saved, slots, next_sequence(), state.path)
         source = slots[0] if self.view else None
-        if source is not None and (source.source is None or not self.view["same_order"]):  # type: ignore[index]
+        if source is not None and (source.is_contiguous or not self.view["same_order"]):  # type: ignore[index]
             slot.source = source
             slot.view = View(self.forward, args[1:], **self.view)  # type: ignore[arg-type]
         return nodes.Node(y, slot)
@@ -140,13 +154,10 @@ class Op:
 
     def _constant(self, value: Any, i: int) -> Any:
         """A number stays a number where the op takes numbers; anything else becomes a tensor."""
+        if hasattr(value, "item") and not devices.is_array(value):
+            value = value.item()  # NumPy's scalars are as weak as Python's
         kind = self._kinds[0] if self.variadic else self._kinds[i]
-        if isinstance(value, (bool, int, float)) or (
-            hasattr(value, "dtype") and hasattr(value, "item") and not devices.is_array(value)
-        ):
-            number = value if isinstance(value, (bool, int, float)) else value.item()
-            return number if "float" in kind else nodes.as_tensor(number)
-        return nodes.as_tensor(value)
+        return value if isinstance(value, (bool, int, float)) and "float" in kind else nodes.as_tensor(value)
 
     def _check(self, values: list[Any]) -> None:
         """One dtype and one device among the tensors; integers for indices."""

@@ -127,6 +127,16 @@ class GradSlot:
             self.tensor = None
 
     @property
+    def is_contiguous(self) -> bool:
+        """Whether its gradient lies in one run of bytes, so that any reshape of it is a view."""
+        slot = self
+        while slot.source is not None:
+            if not slot.view.same_order:  # type: ignore[union-attr]
+                return False
+            slot = slot.source
+        return True
+
+    @property
     def owner(self) -> GradSlot:
         """The slot in whose buffer this one's gradient lies: itself, but for windows."""
         slot = self

@@ -112,7 +112,7 @@ class Heap:
 
 @final
 class Arena:
-    """Scratch memory: chunks carved first fit, coalesced when freed, reused and never lost.
+    """Scratch memory: chunks carved first fit, coalesced when freed, kept and used again, never lost.
 
     A Block dies with the last Tensor on it. `mark()` ... `end()` bracket a stretch of work after which
     nothing made in it may be left. An arena belongs to the thread that made it; blocks freed by others
@@ -138,7 +138,7 @@ class Arena:
 
     @property
     def capacity(self) -> int:
-        return sum(len(chunk) for chunk in self._chunks)
+        return sum(len(chunk) for chunk in self._chunks if chunk is not None)
 
     @property
     def blocks(self) -> int:
@@ -181,15 +181,14 @@ class Arena:
 
     def release(self, block: Block) -> None:
         ledger.subtract(block.account, block.nbytes)
-        if self._busy or threading.get_ident() != self._owner:
-            self._queue.append((block.offset, block.size))
-        else:
-            self._give_back(block.offset, block.size)
+        self._queue.append((block.offset, block.size))  # it may come from another thread, or from a collection
+        if not self._busy and threading.get_ident() == self._owner:  # in the middle of our own bookkeeping
+            self._drain()
 
     def held_since(self, serial: int) -> list[Block]:
         """Live blocks made after request number `serial`, the oldest first."""
         self._drain()
-        blocks = (reference() for reference in self._live.values())
+        blocks = (reference() for reference in list(self._live.values()))
         return [block for block in blocks if block is not None and block.serial > serial]
 
     def addresses(self) -> Iterator[tuple[int, int]]:
@@ -222,7 +221,15 @@ class Arena:
             self._busy = False
 
     def _grow(self, size: int) -> int:
-        """A new chunk, an eighth of what there is or more, so that chunks stay few; its free run's index."""
+        """A new chunk, an eighth of what there is or more, so that chunks stay few; its free run's index.
+
+        Chunks that are free as a whole, and too small for this request, make way for it.
+        """
+        for run in reversed(range(len(self._free_sizes))):
+            number = self._free_offsets[run] >> _CHUNK_SHIFT
+            if self._free_sizes[run] == len(self._chunks[number]):
+                self._chunks[number] = None  # a place kept, so that offsets into the others stay what they are
+                del self._free_offsets[run], self._free_sizes[run]
         chunk = self.device.allocate(max(size, self.chunk_bytes, self.capacity // 8))
         self._free_offsets.append(len(self._chunks) << _CHUNK_SHIFT)
         self._free_sizes.append(len(chunk))
@@ -245,8 +252,12 @@ class Arena:
             sizes.insert(at, size)
 
     def _drain(self) -> None:
-        while self._queue:
-            self._give_back(*self._queue.popleft())
+        self._busy = True
+        try:
+            while self._queue:
+                self._give_back(*self._queue.popleft())
+        finally:
+            self._busy = False
 
     def _reclaim(self, since: int) -> list[Block]:
         held = self.held_since(since)

@@ -127,10 +127,10 @@ class Kernel:
 
     def _load_overrides(self, device: str) -> None:
         """Import `<file>_<device>.py` beside the kernel's file, if there is one: on first use, not on import."""
-        self._looked.add(device)
         name = f"{self.reference.__module__}_{device}"
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
+        self._looked.add(device)
 
 
 def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False) -> Any:
@@ -144,21 +144,21 @@ def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = 
     return Kernel(reference, elementwise)
 
 
-def pieces(shape: tuple[int, ...], limit: int = PIECE) -> Iterator[tuple[tuple, int]]:
-    """Cut an array of `shape` into runs of about `limit` elements: (index, its first element's number)."""
+def pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], int]]:
+    """Cut an array of `shape` into runs of at most PIECE elements: (slices, the number of its first element)."""
     size = math.prod(shape)
-    if size <= limit:
+    if size <= PIECE:
         yield (), 0
         return
     row = size // shape[0]
-    if row <= limit:
-        step = limit // row
+    if row <= PIECE:
+        step = PIECE // row
         for start in range(0, shape[0], step):
             yield (slice(start, start + step),), start * row
         return
     for i in range(shape[0]):
-        for key, first in pieces(shape[1:], limit):
-            yield (i, *key), i * row + first
+        for key, first in pieces(shape[1:]):
+            yield (slice(i, i + 1), *key), i * row + first
 
 
 def stretches(count: int, step: int) -> Iterator[slice]:

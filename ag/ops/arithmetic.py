@@ -104,6 +104,9 @@ def pow_kernel(a: Any, b: Any, *, out: Out) -> None:
 @kernel(elementwise=True)
 def pow_vjp_base(g: Any, a: Any, b: Any, *, out: Out) -> None:
     """g b a^(b-1), which is 0 where b is 0, for a = 0 too."""
+    if not devices.is_array(b):
+        out.store(g * (b * a ** (b - 1)) if b else 0)
+        return
     xp = devices.module(out.array)
     out.store(xp.where(b == 0, 0, g * b * a ** xp.where(b == 0, 1, b - 1).astype(out.array.dtype)))
 
@@ -157,11 +160,17 @@ def mul(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a b, element by element
 
     Shapes: a, b broadcast -> y
-    Saves:  a, b
+    Saves:  a, b, as far as a gradient needs them
     """
     y = result_for("mul", a, b)
     mul_kernel(a, b, out=Out(y))
     return y, (a, b)
+
+
+@mul.keeps
+def _(saved: Any, da: Any, db: Any) -> tuple:
+    a, b = saved
+    return (a if db else None, b if da else None)
 
 
 @mul.vjp
@@ -176,13 +185,19 @@ def div(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a / b, element by element
 
     Shapes: a, b broadcast -> y
-    Saves:  a, b
+    Saves:  a, b, as far as a gradient needs them
     """
     y = result_for("div", a, b)
     if y.dtype.kind != "f":
         raise TypeError(f"div: expected float tensors; got {y.dtype}. Use astype('float32')")
     div_kernel(a, b, out=Out(y))
     return y, (a, b)
+
+
+@div.keeps
+def _(saved: Any, da: Any, db: Any) -> tuple:
+    a, b = saved
+    return (a if db else None, b)
 
 
 @div.vjp
@@ -214,11 +229,17 @@ def pow(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a^b, element by element
 
     Shapes: a, b broadcast -> y
-    Saves:  a, b, y
+    Saves:  a, b and, for the gradient of b, y
     """
     y = result_for("pow", a, b)
     pow_kernel(a, b, out=Out(y))
     return y, (a, b, y)
+
+
+@pow.keeps
+def _(saved: Any, da: Any, db: Any) -> tuple:
+    a, b, y = saved
+    return (a, b, y if db else None)
 
 
 @pow.vjp

@@ -26,12 +26,18 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Any:
     """y = x wᵀ + b
 
     Shapes: x (..., I), w (O, I), b (O,) -> y (..., O)
-    Saves:  x, w
+    Saves:  x, w, as far as a gradient needs them
     """
     check("linear", x, w, b)
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
     affine_kernel(rows(x), w, b, out=Out(rows(y)))
     return y, (x, w)
+
+
+@linear.keeps
+def _(saved: Any, dx: Any, dw: Any, db: Any) -> tuple:
+    x, w = saved
+    return (x if dw else None, w if dx else None)
 
 
 @linear.vjp
