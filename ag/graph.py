@@ -48,8 +48,8 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
         raise ValueError(
             f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
         )
-    outer, hooked = _running.hooked, {}  # a hook may run a backward of its own
-    _running.hooked = hooked
+    outer = _running.hooked  # a hook may run a backward of its own
+    hooked = _running.hooked = {}
     try:
         run(root, grad)
         for slot, _ in hooked.values():

@@ -10,6 +10,7 @@ from typing import Any, final
 import ag
 from ag.slot import GradSlot
 from ownt import Tensor, indexing, tensor
+from ownt.arena import Heap
 
 _hook_ids = count()
 
@@ -80,7 +81,7 @@ class Node:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Node:
         """A leaf with a copy of the tensor and no gradient; `copy.deepcopy` of a model comes here."""
-        if self.slot is not None and not self.slot.leaf:
+        if not self.is_leaf:
             raise RuntimeError("deepcopy: expected a leaf; got a computed node. Use detach() to cut it off")
         return make_tensor(self.tensor.clone(), self.requires_grad, self._name)
 
@@ -92,6 +93,15 @@ class Node:
     def __len__(self) -> int:
         return len(self.tensor)
 
+    def __float__(self) -> float:
+        return float(self.tensor)
+
+    def __int__(self) -> int:
+        return int(self.tensor)
+
+    def __bool__(self) -> bool:
+        return bool(self.tensor)
+
     def __repr__(self) -> str:
         kind = "parameter" if self.slot and self.slot.leaf else "computed" if self.slot else "constant"
         name = f", name={self._name!r}" if self._name else ""
@@ -100,16 +110,28 @@ class Node:
     # gradient
 
     @property
+    def is_leaf(self) -> bool:
+        """Whether it was made by hand, and not computed from a parameter."""
+        return self.slot is None or self.slot.leaf
+
+    @property
     def requires_grad(self) -> bool:
         return self.slot is not None
 
     @requires_grad.setter
     def requires_grad(self, wanted: bool) -> None:
         """Freeze or unfreeze a leaf. Freezing frees its gradient."""
-        if self.slot is not None and not self.slot.leaf:
+        if not self.is_leaf:
             raise RuntimeError("requires_grad: expected a leaf; got a computed node. Use detach() to cut it off")
         if wanted and self.slot is None:
-            self.slot = _leaf_slot(self.tensor, self._name)
+            if self.tensor.dtype.kind != "f":
+                raise TypeError(
+                    f"requires_grad: expected a float tensor; got {self.tensor.dtype}. Use tensor.astype('float32')"
+                )
+            if not isinstance(self.tensor.block.source, Heap):  # a parameter is nobody else's memory, and no scratch
+                self.tensor = self.tensor.clone()
+            self.slot = GradSlot(self.tensor, leaf=True, name=self._name)
+            book_as_parameter(self)
         elif not wanted:
             self.slot = None
 
@@ -123,11 +145,14 @@ class Node:
         slot = self.slot
         if slot is None or not slot.leaf:
             raise RuntimeError("grad: expected a leaf that requires a gradient. Use ag.param or requires_grad = True")
+        if value is not None and type(value) is not Tensor:
+            raise TypeError(f"grad: expected an ownt.Tensor or None; got {type(value).__name__}. Use ownt.asarray")
         if value is not None and (value.shape, value.dtype) != (slot.shape, slot.dtype):
             raise ValueError(f"grad: expected {slot.shape} of {slot.dtype}; got {value.shape} of {value.dtype}")
-        slot.drop()
-        if value is not None:
-            slot.lend(value)
+        if value is not slot.tensor:
+            slot.drop()
+            if value is not None:
+                slot.lend(value)
 
     def backward(self, grad: Tensor | None = None) -> None:
         """Compute the gradients of everything this scalar was made from; see `ag.backward`."""
@@ -235,10 +260,8 @@ def make_tensor(values: Any, requires_grad: bool = False, name: str = "") -> Nod
     data = as_tensor(values)
     if not requires_grad:
         return Node(data, name=name)
-    if data.block.source is None:  # another's memory: a parameter owns its bytes
-        data = data.clone()
-    made = Node(data, _leaf_slot(data, name), name)
-    book_as_parameter(made)
+    made = Node(data, name=name)
+    made.requires_grad = True
     return made
 
 
@@ -261,9 +284,3 @@ def zero_grad(nodes: Iterable[Node], set_to_none: bool = True) -> None:
                 node.slot.drop()
             else:
                 node.slot.tensor.fill_(0)
-
-
-def _leaf_slot(data: Tensor, name: str) -> GradSlot:
-    if data.dtype.kind != "f":
-        raise TypeError(f"requires_grad: expected a float tensor; got {data.dtype}. Use tensor.astype('float32')")
-    return GradSlot(data, leaf=True, name=name)

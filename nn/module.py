@@ -67,7 +67,8 @@ class Module(metaclass=_Named):
             node.name = name
             book_as_parameter(node)
         for name, buffer in self.named_buffers():
-            buffer.block.rebook("buffer", name)
+            if buffer.nbytes == buffer.block.nbytes:  # a view stays with what it is a part of
+                buffer.block.rebook("buffer", name)
 
     def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
         """A model of its own: parameters copied, ties kept, gradients left behind."""
@@ -118,7 +119,7 @@ class Module(metaclass=_Named):
                 yield _join(path, name), node
 
     def _own_parameters(self) -> Iterator[tuple[str, Node]]:
-        return ((name, value) for name, value in vars(self).items() if isinstance(value, Node))
+        return ((name, node) for name, node in vars(self).items() if isinstance(node, Node) and node.is_leaf)
 
     def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Tensor))
@@ -164,11 +165,13 @@ class Module(metaclass=_Named):
         return self.train(False)
 
     def to(self: M, device: str | None = None, dtype: Any = None) -> M:
-        """Move parameters and buffers to a device, or convert their floats; gradients are dropped."""
+        """Move parameters and buffers to a device, or convert their floats; what changes loses its gradient."""
         for node in self.parameters():
-            node.tensor, trained = _converted(node.tensor, device, dtype), node.requires_grad
-            if trained:
-                node.slot = ag.param(node.tensor, node.name).slot
+            converted = _converted(node.tensor, device, dtype)
+            if converted is not node.tensor:
+                trained, node.requires_grad = node.requires_grad, False
+                node.tensor = converted
+                node.requires_grad = trained
         for module in self.modules():
             for name, buffer in list(module._own_buffers()):
                 setattr(module, name, _converted(buffer, device, dtype))

@@ -6,6 +6,7 @@ from numbers import Integral
 from operator import index
 from typing import Any
 
+from ownt import device as devices
 from ownt import tensor
 
 
@@ -24,7 +25,6 @@ def shape_of(shape: tuple[Any, ...]) -> tuple[int, ...]:
 def index_key(key: Any) -> tuple[Any, ...]:
     """A key as a tuple of slices, integers and arrays, with an ellipsis, so that the result is an array."""
     parts = key if isinstance(key, tuple) else (key,)
-    parts = tuple(raw(part) for part in parts)
     return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
 
 
@@ -35,3 +35,21 @@ def is_basic(key: tuple[Any, ...]) -> bool:
 
 def _is_integer(part: Any) -> bool:
     return isinstance(part, Integral) and not isinstance(part, bool)
+
+
+def indexed_shape(x: tensor.Tensor, key: tuple[Any, ...]) -> tuple[int, ...]:
+    """The shape of x[key], found without touching x: on an array of the same shape that takes one byte.
+
+    Raises: IndexError for an index out of range.
+    """
+    xp = devices.module(x.array)
+    return xp.broadcast_to(xp.empty((), "bool"), x.shape)[tuple(map(raw, key))].shape
+
+
+def is_viewable(x: tensor.Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether the strides of x allow another shape without a copy."""
+    try:
+        x.view(shape)
+    except ValueError:
+        return False
+    return True

@@ -84,7 +84,7 @@ class Kernel:
         return register
 
     def __call__(self, *args: Any, **outs: Out | None) -> None:
-        arrays = [arg.array if type(arg) is Tensor else arg for arg in args]
+        arrays = [arg.array if type(arg) is Tensor else _unwrapped(arg) for arg in args]
         written = [out for out in outs.values() if out is not None]
         if not written:
             return
@@ -131,6 +131,11 @@ class Kernel:
         if importlib.util.find_spec(name) is not None:
             importlib.import_module(name)
         self._looked.add(device)
+
+
+def _unwrapped(arg: Any) -> Any:
+    """A tuple, such as an index key, with arrays in place of Tensors."""
+    return tuple(part.array if type(part) is Tensor else part for part in arg) if type(arg) is tuple else arg
 
 
 def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False) -> Any:

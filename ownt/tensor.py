@@ -121,7 +121,7 @@ class Tensor:
         key = indexing.index_key(key)
         if indexing.is_basic(key):
             return wrap(self._array[key], self._block)
-        return _copied(self._array[key])
+        return _copied(self.array[tuple(map(indexing.raw, key))])
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -132,7 +132,7 @@ class Tensor:
     # writes in place
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[indexing.index_key(key)] = indexing.raw(value)
+        self.array[tuple(map(indexing.raw, indexing.index_key(key)))] = indexing.raw(value)
         self._block.version += 1
 
     def copy_(self, values: Any) -> Tensor:

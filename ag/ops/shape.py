@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ag import kernels
+from ag.node import Node
 from ag.op import op, view_op
 from ag.ops import reduce
 from ag.sample import Sample, normal
-from ownt import Tensor, scratch
+from ownt import Tensor, indexing, scratch
 from ownt import device as devices
 from ownt.kernel import Out, kernel
 
@@ -20,7 +21,11 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Any:
     Shapes: x any -> y `shape`, of as many elements
     Saves:  a shape
     """
-    return x.reshape(shape), (x.shape,)
+    if not (x.is_contiguous or indexing.is_viewable(x, shape)):  # Tensor.reshape would copy to the heap
+        copied = scratch.empty(x.shape, like=x)
+        kernels.copy(x, out=Out(copied))
+        x = copied
+    return x.view(shape), (x.shape,)
 
 
 @reshape.vjp
@@ -80,17 +85,17 @@ def index(x: Tensor, key: tuple[Any, ...]) -> Any:
 
     Shapes: x any -> y as in NumPy
     Saves:  the key
+    Raises: IndexError for an index out of range
     """
-    key = tuple(part.array if type(part) is Tensor else part for part in key) if isinstance(key, tuple) else (key,)
-    shape = x.array[key].shape
-    y = scratch.empty(shape, like=x)
-    index_kernel(x, key, out=Out(y))
-    return y, (key,)
+    parts = tuple(part.tensor if type(part) is Node else part for part in (key if isinstance(key, tuple) else (key,)))
+    y = scratch.empty(indexing.indexed_shape(x, parts), like=x)
+    index_kernel(x, parts, out=Out(y))
+    return y, (parts, *(part for part in parts if type(part) is Tensor))  # their versions are checked
 
 
 @index.vjp
 def _(g: Tensor, saved: Any, dx: Any) -> None:
-    index_vjp(g, *saved, out=dx.out(zero=True))
+    index_vjp(g, saved[0], out=dx.out(zero=True))
 
 
 @op
