@@ -9,7 +9,7 @@ from ag import graph
 from ag.node import Node
 from ag.op import next_sequence, recording
 from ag.slot import GradSlot, Record
-from ownt import random
+from ownt import Tensor, random
 from ownt.thread import state
 
 
@@ -26,15 +26,16 @@ class _Rerun:
         self.random = random.generator.state
 
     def rule(self, g: Any, saved: tuple, *slots: GradSlot | None) -> None:
-        after = random.generator.state
-        random.generator.state = self.random
+        args = (Node(saved[a.index], slots[a.index]) if type(a) is _Input else a for a in self.args)
+        start = next_sequence()  # what is older belongs to the graph outside
+        enabled, recording.enabled = recording.enabled, True
         try:
-            args = (Node(saved[a.index], slots[a.index]) if type(a) is _Input else a for a in self.args)
-            y = self.function(*args, **self.options)
+            with random.generator.replaying(self.random):
+                y = self.function(*args, **self.options)
         finally:
-            random.generator.state = after
+            recording.enabled = enabled
         assert y.slot is not None, "checkpoint: the function computed no gradient the second time"
-        graph.run(y.slot, g, boundary={id(slot) for slot in slots if slot is not None})
+        graph.run(y.slot, g, since=start)
 
 
 @final
@@ -47,15 +48,17 @@ def checkpoint(function: Callable[..., Node], *args: Any, **options: Any) -> Nod
     """function(*args, **options), keeping its inputs only: what it computes inside is computed again in backward.
 
     Random numbers are drawn again alike and gradients are bit-identical. Checkpoints nest. Positional
-    Nodes and whatever parameters the function uses get their gradients; it must return one Node.
+    Nodes, and whatever Nodes the function uses besides, get their gradients; it must return one Node.
     """
     inputs = [a for a in args if type(a) is Node]
     numbers = iter(range(len(inputs)))
     rerun = _Rerun(function, tuple(_Input(next(numbers)) if type(a) is Node else a for a in args), options)
+    start = next_sequence()
     y = function(*args, **options)  # recorded, so that parameters it closes over are seen to need gradients
     if not recording.enabled or y.slot is None:
         return y
     slot = GradSlot(y.tensor)
-    saved = tuple(a.tensor for a in inputs)
-    slot.record = Record(rerun, saved, [a.slot for a in inputs], next_sequence(), state.path)
+    saved = (*(a.tensor for a in inputs), *(a for a in args if type(a) is Tensor))
+    _, closed_over = graph.reachable(y.slot, since=start)
+    slot.record = Record(rerun, saved, [*(a.slot for a in inputs), *closed_over], next_sequence(), state.path)
     return Node(y.tensor, slot)  # the graph inside goes with `y`

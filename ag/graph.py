@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
 from operator import attrgetter
 from typing import final
 
@@ -60,9 +59,9 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
             _add_up(slot, before)
 
 
-def run(root: GradSlot, grad: Tensor | None, boundary: Collection[int] = ()) -> None:
-    """Walk back from `root`, as far as the leaves and the slots whose ids are in `boundary`."""
-    order = _reachable(root, boundary)
+def run(root: GradSlot, grad: Tensor | None, since: int = 0) -> None:
+    """Walk back from `root`, as far as the leaves and what was recorded before sequence number `since`."""
+    order, _ = reachable(root, since)
     if grad is None:
         kernels.fill(1, out=root.out())
     else:
@@ -95,10 +94,11 @@ def _step(slot: GradSlot) -> None:
     slot.drop()
 
 
-def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
-    """Slots with a record between `root` and the leaves, in the order in which their ops ran."""
+def reachable(root: GradSlot, since: int = 0) -> tuple[list[GradSlot], list[GradSlot]]:
+    """Slots recorded from `since` on between `root` and the leaves, in the order in which their ops ran; and those
+    recorded before, at which the walk ends."""
     seen = {id(root)}
-    todo, order = [root], []
+    todo, order, older = [root], [], []
     while todo:
         slot = todo.pop()
         if slot.record is SPENT:
@@ -109,7 +109,10 @@ def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
         if slot.hooks and slot.leaf and _running.hooked is not None and id(slot) not in _running.hooked:
             _running.hooked[id(slot)] = slot, slot.tensor  # hooks see the gradient of this backward alone
             slot.tensor = None
-        if slot.record is None or id(slot) in boundary:
+        if slot.record is None:
+            continue
+        if slot.record.sequence < since:
+            older.append(slot)
             continue
         order.append(slot)
         for source in slot.record.slots:
@@ -117,7 +120,7 @@ def _reachable(root: GradSlot, boundary: Collection[int]) -> list[GradSlot]:
                 seen.add(id(source))
                 todo.append(source)
     order.sort(key=_by_sequence)
-    return order
+    return order, older
 
 
 def _add_up(slot: GradSlot, before: Tensor | None) -> None:

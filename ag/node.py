@@ -10,7 +10,7 @@ from typing import Any, final
 import ag
 from ag.slot import GradSlot
 from ownt import Tensor, indexing, tensor
-from ownt.arena import Heap
+from ownt.heap import Heap
 
 _hook_ids = count()
 

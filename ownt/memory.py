@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from ownt import device as devices
-from ownt.arena import Arena, Block, Heap
+from ownt.arena import Arena
+from ownt.heap import Block, Heap
 from ownt.ledger import KINDS, Account, ledger
 from ownt.report import Report
 from ownt.thread import state

@@ -7,11 +7,14 @@ Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+from collections.abc import Iterator
 from typing import Any, final
 
 from ownt import device as devices
+from ownt.thread import state
 
 _GAMMA = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -19,7 +22,7 @@ _MASK = (1 << 64) - 1
 
 @final
 class Generator:
-    """Hands out stretches of the counter. `state` is all there is to save and restore."""
+    """Hands out stretches of the counter."""
 
     def __init__(self, seed: int = 0) -> None:
         self._lock = threading.Lock()
@@ -30,20 +33,34 @@ class Generator:
         self.key = _mix(int(seed) & _MASK)  # mixed, so that neighbouring seeds are far apart
         self.offset = 0
 
-    def take(self, count: int) -> int:
-        """The offset of the next `count` outputs, which are nobody else's."""
+    def take(self, count: int) -> tuple[int, int]:
+        """(key, offset) of the next `count` outputs, which are nobody else's."""
+        if state.replay is not None:
+            key, offset = state.replay
+            state.replay = key, offset + count
+            return key, offset
         with self._lock:
             offset = self.offset
             self.offset += count
-            return offset
+            return self.key, offset
 
     @property
     def state(self) -> tuple[int, int]:
-        return self.key, self.offset
+        """Where the stream is: all there is to save and restore."""
+        return state.replay or (self.key, self.offset)
 
     @state.setter
-    def state(self, state: tuple[int, int]) -> None:
-        self.key, self.offset = state
+    def state(self, position: tuple[int, int]) -> None:
+        self.key, self.offset = position
+
+    @contextlib.contextmanager
+    def replaying(self, position: tuple[int, int]) -> Iterator[None]:
+        """Have this thread, and no other, draw again from an earlier position."""
+        outer, state.replay = state.replay, position
+        try:
+            yield
+        finally:
+            state.replay = outer
 
 
 def _mix(value: int) -> int:
@@ -91,9 +108,9 @@ def normal(xp: Any, key: int, offset: int, count: int) -> Any:
 def fill(array: Any, draw: Any, outputs: int) -> None:
     """Fill a contiguous array from `draw`, each element of `outputs` outputs, in pieces that fit a cache."""
     flat = array.reshape(-1)
-    offset = generator.take(flat.size * outputs + (outputs > 1))
+    key, offset = generator.take(flat.size * outputs + (outputs > 1))
     offset = -(-offset // outputs)  # a multiple of `outputs`, so that no output serves two draws
     xp = devices.module(array)
     for start in range(0, flat.size, 1 << 16):
         part = flat[start : start + (1 << 16)]
-        part[...] = draw(xp, generator.key, offset + start, part.size)
+        part[...] = draw(xp, key, offset + start, part.size)

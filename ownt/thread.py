@@ -11,6 +11,7 @@ from typing import Any, final
 class _State(threading.local):
     path: str = ""  # module path, e.g. "blocks.0.attn"
     op: str = ""  # the op whose kernels are being launched
+    replay: tuple[int, int] | None = None  # where this thread draws random numbers again; see ownt.random
     check: Callable[..., None] | None = None  # looks at what each kernel wrote; see ag.detect_anomaly
 
     def __init__(self) -> None:

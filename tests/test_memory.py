@@ -18,7 +18,7 @@ import ag
 import nn
 import ownt
 from ag.slot import GradSlot
-from ownt.arena import Heap
+from ownt.heap import Heap
 from ownt.memory import ledger
 
 pytestmark = pytest.mark.memory
@@ -97,7 +97,7 @@ def by_tracemalloc(loss: Callable[[], ag.Node]) -> int:
     finally:
         tracemalloc.stop()
     data = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
-    heap = tracemalloc.Filter(inclusive=True, filename_pattern="*/ownt/arena.py")
+    heap = tracemalloc.Filter(inclusive=True, filename_pattern="*/ownt/heap.py")
     return sum(s.size for s in snapshot.filter_traces([data]).filter_traces([heap]).statistics("filename"))
 
 
@@ -120,7 +120,7 @@ def is_gradient(record) -> bool:
     calls = [(function, Path(file).name, line) for function, file, line in record.stack_trace()]
     source, first = inspect.getsourcelines(Heap.empty)
     function, file, line = calls[0] if calls else ("", "", 0)
-    in_heap = (function, file) == ("empty", "arena.py") and first <= line < first + len(source)
+    in_heap = (function, file) == ("empty", "heap.py") and first <= line < first + len(source)
     return in_heap and ("_allocate", "slot.py") in [call[:2] for call in calls]
 
 

@@ -14,6 +14,9 @@ from ownt.kernel import Out, kernel, pieces
 @kernel
 def dropout_kernel(x: Any, p: float, key: int, offset: int, *, out: Out) -> None:
     """out = x / (1 - p) where the element's random number is at least p, else 0."""
+    if not p:
+        out.store(x)
+        return
     xp = devices.module(x)
     factor = 1 / (1 - p) if p < 1 else 0.0
     for part, first in pieces(x.shape):
@@ -24,7 +27,7 @@ def dropout_kernel(x: Any, p: float, key: int, offset: int, *, out: Out) -> None
 
 @op
 def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Any:
-    """y = x with each element zeroed with probability p, the rest scaled by 1 / (1 - p); x itself if not training
+    """y = x with each element zeroed with probability p, the rest scaled by 1 / (1 - p); a copy if not training
 
     Shapes: x any -> y the same
     Saves:  where in the random stream it drew
@@ -34,7 +37,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Any:
         raise ValueError(f"dropout: expected a probability p from 0 to 1; got {p}")
     if not training:
         p = 0.0
-    draw = (p, random.generator.key, random.generator.take(x.size) if p else 0)
+    draw = (p, *random.generator.take(x.size if p else 0))
     y = scratch.empty(x.shape, like=x)
     dropout_kernel(x, *draw, out=Out(y))
     return y, draw

@@ -8,7 +8,7 @@ from ag.op import Indices, op
 from ag.sample import Sample, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
-from ownt.kernel import Out, kernel
+from ownt.kernel import PIECE, Out, kernel, stretches
 
 
 @kernel
@@ -28,7 +28,9 @@ def embedding_vjp(g: Any, indices: Any, *, out: Out) -> None:
     order = xp.argsort(indices, kind="stable")
     found = indices[order]
     first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), found[1:] != found[:-1]]))
-    out.array[found[first]] += xp.add.reduceat(g[order], first, axis=0)
+    rows = found[first]
+    for part in stretches(g.shape[1], max(1, PIECE // len(order))):  # a few columns at a time: small temporaries
+        out.array[rows, part] += xp.add.reduceat(g[order, part], first, axis=0)
 
 
 def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int | None = None) -> None:
@@ -38,12 +40,9 @@ def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int |
     if ignored is not None:
         wrong &= array != ignored
     if wrong.any():
-        where = (
-            tuple(int(i) for i in wrong.nonzero()[0][:1])
-            if array.ndim == 1
-            else tuple(int(axis[0]) for axis in wrong.nonzero())
-        )
-        value = int(array[wrong].reshape(-1)[0])
+        xp = devices.module(array)
+        where = tuple(map(int, xp.unravel_index(xp.argmax(wrong), wrong.shape)))
+        value = int(array[where])
         raise IndexError(f"{name}: expected {what} from 0 to {size - 1}; got {value} at {where}")
 
 

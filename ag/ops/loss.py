@@ -12,7 +12,7 @@ from ag.ops.matmul import matmul_kernel, rows, rows_out
 from ag.sample import Sample, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
-from ownt.kernel import Out, kernel, stretches
+from ownt.kernel import PIECE, Out, kernel, stretches
 
 IGNORE = -100
 REDUCTIONS = ("mean", "sum", "none")
@@ -28,13 +28,14 @@ def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, stats: 
     Shapes: logits (N, V), targets (N,) -> out (N,), stats (N, 2)
     """
     xp = devices.module(logits)
-    top = logits.max(1, initial=-xp.inf)
-    rest = xp.log(xp.exp(logits - top[:, None]).sum(1))
-    stats[:, 0].store(top)
-    stats[:, 1].store(rest)
-    kept = targets != ignore
-    chosen = logits[xp.arange(len(targets)), xp.where(kept, targets, 0)]
-    out.store(xp.where(kept, (top - chosen) + rest, 0))
+    for part in _row_pieces(logits):
+        z, t = logits[part], targets[part]
+        top = z.max(1)
+        rest = xp.log(xp.exp(z - top[:, None]).sum(1))
+        stats[part, 0].store(top)
+        stats[part, 1].store(rest)
+        chosen = z[xp.arange(len(t)), xp.where(t != ignore, t, 0)]
+        out[part].store(xp.where(t != ignore, (top - chosen) + rest, 0))
 
 
 @kernel
@@ -59,12 +60,19 @@ def _count(like: Any, targets: Any, ignore: int) -> Any:
 def row_loss_vjp(weight: Any, logits: Any, targets: Any, stats: Any, ignore: int, *, out: Out) -> None:
     """out = weight (softmax(logits) - one at the target). `out` may be the logits themselves."""
     xp = devices.module(logits)
-    slope = logits - stats[:, :1]
-    slope -= stats[:, 1:]
-    xp.exp(slope, out=slope)
-    slope[xp.arange(len(targets)), xp.where(targets != ignore, targets, 0)] -= 1
-    slope *= weight[:, None]
-    out.store(slope)
+    for part in _row_pieces(logits):
+        t = targets[part]
+        slope = logits[part] - stats[part, :1]
+        slope -= stats[part, 1:]
+        xp.exp(slope, out=slope)
+        slope[xp.arange(len(t)), xp.where(t != ignore, t, 0)] -= 1
+        slope *= weight[part, None]
+        out[part].store(slope)
+
+
+def _row_pieces(logits: Any) -> Iterator[slice]:
+    """Rows in pieces whose temporaries stay in cache; none where there are no logits."""
+    return stretches(logits.shape[0], max(1, PIECE // logits.shape[1])) if logits.size else iter(())
 
 
 def check_targets(name: str, logits_shape: tuple[int, ...], targets: Tensor, ignore: int, reduction: str) -> None:

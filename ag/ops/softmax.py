@@ -14,8 +14,11 @@ from ownt.kernel import Out, kernel
 
 @kernel
 def softmax_kernel(x: Any, axis: int, *, out: Out) -> None:
-    e = devices.module(x).exp(x - x.max(axis, keepdims=True, initial=-float("inf")))
-    out.store(e / e.sum(axis, keepdims=True))
+    if x.size:
+        e = x - x.max(axis, keepdims=True)
+        devices.module(x).exp(e, out=e)
+        e /= e.sum(axis, keepdims=True)
+        out.store(e)
 
 
 @kernel
