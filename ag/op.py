@@ -28,7 +28,7 @@ from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
 from ownt import Tensor
 from ownt import device as devices
-from ownt.dtype import is_integer
+from ownt.dtype import is_float, is_integer
 from ownt.thread import state
 
 Indices = Tensor  # annotates an argument of integers, which has no gradient and may differ in dtype
@@ -66,12 +66,15 @@ class no_grad(contextlib.ContextDecorator):
 class Op:
     """A function of tensors with a gradient. Call it with Nodes, Tensors, arrays or, where it says so, numbers."""
 
-    def __init__(self, forward: Callable[..., Any], view: dict[str, bool] | None = None) -> None:
+    def __init__(
+        self, forward: Callable[..., Any], integers: bool = False, view: dict[str, bool] | None = None
+    ) -> None:
         self.name = forward.__name__
         self.forward = forward
         self.rule: Callable[..., None] | None = None
         self.trim: Callable[..., tuple] | None = None
         self.samples: list[Sample] = []
+        self.integers = integers
         self.view = view
         self.__doc__ = forward.__doc__
         self.__name__ = self.name
@@ -160,7 +163,7 @@ class Op:
         return value if isinstance(value, (bool, int, float)) and "float" in kind else nodes.as_tensor(value)
 
     def _check(self, values: list[Any]) -> None:
-        """One dtype and one device among the tensors; integers for indices."""
+        """One dtype and one device among the tensors, floats unless the op takes integers too; integers for indices."""
         first: Tensor | None = None
         for i in self._tensor_positions(len(values)):
             value = values[i]
@@ -174,6 +177,8 @@ class Op:
                     )
             elif first is None:
                 first = value
+                if not (self.integers or is_float(value.dtype)):
+                    raise TypeError(f"{self.name}: expected a float tensor; got {value.dtype}. Use astype('float32')")
             elif value.dtype != first.dtype:
                 raise TypeError(
                     f"{self.name}: expected tensors of one dtype; got {first.dtype} and {value.dtype}. "
@@ -189,9 +194,12 @@ class Op:
         return f"<op {self.name}{self.signature}>"
 
 
-def op(forward: Callable[..., Any]) -> Op:
-    """Declare an op by its forward function, which returns its result and what it saves for the gradient."""
-    return Op(forward)
+def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> Any:
+    """Declare an op by its forward function, which returns its result and what it saves for the gradient.
+
+    integers: it takes tensors of integers as well as of floats.
+    """
+    return Op(forward, integers) if forward is not None else lambda function: Op(function, integers)
 
 
 def view_op(covers: bool, same_order: bool = False) -> Callable[[Callable[..., Any]], Op]:
@@ -199,4 +207,4 @@ def view_op(covers: bool, same_order: bool = False) -> Callable[[Callable[..., A
 
     covers: every element of the argument is in the view; same_order: and in the same order.
     """
-    return lambda forward: Op(forward, {"covers": covers, "same_order": same_order})
+    return lambda forward: Op(forward, integers=True, view={"covers": covers, "same_order": same_order})

@@ -91,10 +91,10 @@ def _last_logits(model: GPT, rows: list[list[int]], cache: gpt.Cache) -> list[li
         with ag.no_grad():
             if len(rows[0]) <= model.config.block_size:
                 fresh = [row[cache.length :] for row in rows]
-                logits = model(ownt.asarray(fresh), cache)
+                hidden = model.hidden(ownt.asarray(fresh), cache)
             else:  # learned positions shift with the window, so nothing kept is of use
-                logits = model(ownt.asarray([row[-model.config.block_size :] for row in rows]))
-            last = logits.numpy()[:, -1].astype("float64").tolist()
+                hidden = model.hidden(ownt.asarray([row[-model.config.block_size :] for row in rows]))
+            last = model.head(hidden[:, -1]).numpy().astype("float64").tolist()  # (B, V): of the last position alone
     finally:
         for module, training in modes:
             module.training = training

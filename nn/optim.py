@@ -1,4 +1,7 @@
-"""Optimizers that update in place: SGD, Adam, AdamW; and clipping by the gradients' norm."""
+"""Optimizers that update in place: SGD, Adam, AdamW; and clipping by the gradients' norm.
+
+Their kernels read what they write: destinations have beta 1, which says that what is there counts.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import ag
 from ag import Node
 from ownt import Tensor, factories
 from ownt import device as devices
@@ -64,38 +68,34 @@ class Optimizer:
         if not lr >= 0:
             raise ValueError(f"{type(self).__name__}: expected a learning rate of 0 or more; got {lr}")
         self.lr = lr
-        self._state: dict[int, tuple[Tensor, ...]] = {}
-        self._updates: dict[int, int] = {}  # of each parameter: one that was frozen at first starts from its own first
+        self._state: dict[Node, tuple[Tensor, ...]] = {}
+        self._updates: dict[Node, int] = {}  # of each parameter: one that was frozen at first starts from its own first
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         for node in self.parameters:
             if node.grad is not None:
-                self._updates[id(node)] = self._updates.get(id(node), 0) + 1
+                self._updates[node] = self._updates.get(node, 0) + 1
                 self._update(node, node.grad, *self._state_of(node))
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Free the gradients, or fill them with zeros."""
-        for node in self.parameters:
-            if node.grad is not None and set_to_none:
-                node.grad = None
-            elif node.grad is not None:
-                node.grad.fill_(0)
+        ag.zero_grad(self.parameters, set_to_none)
 
     def _update(self, node: Node, grad: Tensor, *state: Tensor) -> None:
         raise TypeError(f"{type(self).__name__} defines no update")
 
     def _state_of(self, node: Node) -> tuple[Tensor, ...]:
-        found = self._state.get(id(node))
+        found = self._state.get(node)
         if found is None:
             make = factories.zeros
             found = tuple(
                 make(node.shape, dtype=node.dtype, device=node.device, kind="optimizer", path=node.name)
                 for _ in self.states
             )
-            self._state[id(node)] = found
+            self._state[node] = found
         elif found and found[0].dtype != node.dtype:  # the model was converted meanwhile
-            found = self._state[id(node)] = tuple(tensor.astype(node.dtype) for tensor in found)
+            found = self._state[node] = tuple(tensor.astype(node.dtype) for tensor in found)
             for tensor in found:
                 tensor.block.rebook("optimizer", node.name)
         return found
@@ -111,8 +111,8 @@ class SGD(Optimizer):
         self.states = ("velocity",) if momentum else ()
 
     def _update(self, node: Node, grad: Tensor, *state: Tensor) -> None:
-        velocity = Out(state[0]) if state else None
-        sgd_kernel(grad, self.lr, self.momentum, self.weight_decay, out=Out(node.tensor), velocity=velocity)
+        velocity = Out(state[0], 1) if state else None
+        sgd_kernel(grad, self.lr, self.momentum, self.weight_decay, out=Out(node.tensor, 1), velocity=velocity)
 
 
 class Adam(Optimizer):
@@ -141,8 +141,8 @@ class Adam(Optimizer):
 
     def _update(self, node: Node, grad: Tensor, *state: Tensor) -> None:
         mean, square = state
-        settings = (self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self._updates[id(node)])
-        adam_kernel(grad, *settings, out=Out(node.tensor), mean=Out(mean), square=Out(square))
+        settings = (self.lr, self.betas, self.eps, self.weight_decay, self.decoupled, self._updates[node])
+        adam_kernel(grad, *settings, out=Out(node.tensor, 1), mean=Out(mean, 1), square=Out(square, 1))
 
 
 class AdamW(Adam):
@@ -172,7 +172,7 @@ def clip_grad_norm_(parameters: Iterable[Node], max_norm: float) -> float:
     factor = max_norm / (norm + 1e-6)
     if not factor >= 1:  # a norm of NaN makes all gradients NaN, rather than pass for a small one
         for grad in grads:
-            scale_kernel(factor, out=Out(grad))
+            scale_kernel(factor, out=Out(grad, 1))
     return norm
 
 

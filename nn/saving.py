@@ -166,9 +166,11 @@ def _reason(error: Exception) -> str:
 
 
 def _flush(*paths: Path) -> None:
-    """Have files or folders on the disk before going on."""
+    """Have files or folders on the disk before going on; Windows flushes no folders."""
     for path in paths:
-        handle = os.open(path, os.O_RDONLY)
+        if os.name == "nt" and path.is_dir():
+            continue
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(handle)
         finally:

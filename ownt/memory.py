@@ -58,11 +58,16 @@ def reset_peak() -> None:
 
 
 def resident_bytes() -> int:
-    """Bytes of this process in physical memory: the framework's and the rest, libraries and interpreter."""
+    """Bytes of this process in physical memory: the framework's and the rest, libraries and interpreter.
+
+    On macOS the most it ever was; 0 where the system does not say.
+    """
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    import resource  # not on Linux: there it would tell the peak, and on Windows there is none
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -61,7 +61,7 @@ DTYPES = [
     (lambda: ag.concat([f32(2), f64(2)]), "concat: expected tensors of one dtype"),
     (lambda: f32(2) + ints(2), "add: expected tensors of one dtype; got float32 and int64"),
     (lambda: ag.add(ints(2), 0.5), "add: expected a float tensor beside the number 0.5; got int64"),
-    (lambda: ag.div(ints(2), ints(2)), "div: expected float tensors; got int64"),
+    (lambda: ag.div(ints(2), ints(2)), "div: expected a float tensor; got int64"),
     (lambda: ag.mean(ints(2)), "mean: expected a float tensor; got int64"),
     (lambda: ag.exp(ints(2)), "exp: expected a float tensor; got int64"),
     (lambda: ag.softmax(ints(2)), "softmax: expected a float tensor"),

@@ -16,10 +16,8 @@ SQRT_HALF = math.sqrt(0.5)
 CUBIC = 0.044715
 
 
-def mapped(name: str, function: Kernel, x: Tensor) -> Tensor:
-    """function(x), a new tensor. Raises: TypeError if x is of integers."""
-    if x.dtype.kind != "f":
-        raise TypeError(f"{name}: expected a float tensor; got {x.dtype}. Use astype('float32')")
+def mapped(function: Kernel, x: Tensor) -> Tensor:
+    """function(x), a new tensor."""
     y = scratch.empty(x.shape, like=x)
     function(x, out=Out(y))
     return y
@@ -113,7 +111,7 @@ def unary(name: str, about: str, forward: Kernel, vjp: Kernel, keeps: str) -> Op
     """The op y = forward(x), whose gradient is vjp(g, kept): `keeps` says whether "x" or the result, "y", is kept."""
 
     def function(x: Tensor) -> Any:
-        y = mapped(name, forward, x)
+        y = mapped(forward, x)
         return y, (y if keeps == "y" else x,)
 
     def rule(g: Tensor, saved: Any, dx: Any) -> None:
@@ -142,7 +140,7 @@ def gelu(x: Tensor, approximate: str = "none") -> Any:
     Source: Hendrycks and Gimpel, arXiv 1606.08415
     """
     forward, _ = gelu_kernels("gelu", approximate)
-    return mapped("gelu", forward, x), (x, approximate)
+    return mapped(forward, x), (x, approximate)
 
 
 @gelu.vjp

@@ -119,7 +119,7 @@ def pow_vjp_exponent(g: Any, a: Any, b: Any, y: Any, *, out: Out) -> None:
     out.store(xp.where(flat, 0, g * y * xp.log(xp.where(flat, 1, a).astype(out.array.dtype))))
 
 
-@op
+@op(integers=True)
 def add(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a + b
 
@@ -137,7 +137,7 @@ def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
     pass_on(db, g)
 
 
-@op
+@op(integers=True)
 def sub(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a - b
 
@@ -155,7 +155,7 @@ def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
     contribute(db, kernels.scale, g, -1)
 
 
-@op
+@op(integers=True)
 def mul(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a b, element by element
 
@@ -188,8 +188,6 @@ def div(a: Tensor | float, b: Tensor | float) -> Any:
     Saves:  a, b, as far as a gradient needs them
     """
     y = result_for("div", a, b)
-    if y.dtype.kind != "f":
-        raise TypeError(f"div: expected float tensors; got {y.dtype}. Use astype('float32')")
     div_kernel(a, b, out=Out(y))
     return y, (a, b)
 
@@ -207,7 +205,7 @@ def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
     contribute(db, div_vjp_divisor, g, a, b)
 
 
-@op
+@op(integers=True)
 def neg(x: Tensor) -> Any:
     """y = -x
 
@@ -224,7 +222,7 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     kernels.scale(g, -1, out=dx.out())
 
 
-@op
+@op(integers=True)
 def pow(a: Tensor | float, b: Tensor | float) -> Any:
     """y = a^b, element by element
 

@@ -93,17 +93,18 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
 
 
 @kernel
-def cached_attention_kernel(qkv: Any, keys: Any, values: Any, start: int, *, out: Out) -> None:
-    """Shapes: qkv (B, T, 3C), keys, values (B, H, S, D) with the first start + T filled -> out (B, T, C)"""
-    heads, stop = keys.shape[1], start + qkv.shape[1]
+def cached_attention_kernel(qkv: Any, start: int, *, out: Out, keys: Out, values: Out) -> None:
+    """Shapes: qkv (B, T, 3C) -> out (B, T, C), keys, values (B, H, S, D), of which start + T are filled then"""
+    heads, stop = keys.array.shape[1], start + qkv.shape[1]
     q, k, v = _heads(qkv, heads)
-    keys[:, :, start:stop], values[:, :, start:stop] = k, v
+    past_keys, past_values = keys.array, values.array
+    past_keys[:, :, start:stop], past_values[:, :, start:stop] = k, v
     xp = devices.module(qkv)
-    scores = _product(q * q.shape[-1] ** -0.5, keys[:, :, :stop].swapaxes(-1, -2))
+    scores = _product(q * q.shape[-1] ** -0.5, past_keys[:, :, :stop].swapaxes(-1, -2))
     scores[..., xp.arange(stop) > xp.arange(start, stop)[:, None]] = -xp.inf
     p = xp.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    out.view((*out.array.shape[:2], heads, q.shape[-1])).store(_product(p, values[:, :, :stop]).swapaxes(1, 2))
+    out.view((*out.array.shape[:2], heads, q.shape[-1])).store(_product(p, past_values[:, :, :stop]).swapaxes(1, 2))
 
 
 def check(name: str, qkv: Tensor, heads: int) -> int:
@@ -152,7 +153,7 @@ def cached_attention(qkv: Tensor, keys: Tensor, values: Tensor, start: int) -> A
             f"got {keys.shape} and {values.shape} for qkv {qkv.shape}"
         )
     y = scratch.empty((b, t, width), like=qkv)
-    cached_attention_kernel(qkv, keys, values, start, out=Out(y))
+    cached_attention_kernel(qkv, start, out=Out(y), keys=Out(keys, 1), values=Out(values, 1))
     return y, ()
 
 

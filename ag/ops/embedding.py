@@ -46,7 +46,7 @@ def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int |
         raise IndexError(f"{name}: expected {what} from 0 to {size - 1}; got {value} at {where}")
 
 
-@op
+@op(integers=True)
 def embedding(indices: Indices, w: Tensor) -> Any:
     """y = w[indices]
 

@@ -58,7 +58,7 @@ def rows_out(slot: GradSlot | None) -> Iterator[Out | None]:
         kernels.copy(part.view(slot.shape), out=out)
 
 
-@op
+@op(integers=True)
 def matmul(a: Tensor, b: Tensor) -> Any:
     """y = a b
 

@@ -9,6 +9,7 @@ from ag import kernels
 from ag.op import op
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
+from ownt.dtype import int64, is_float
 from ownt.kernel import Out
 
 Axis = int | tuple[int, ...] | None
@@ -39,15 +40,15 @@ def summed(name: str, x: Tensor, axis: Axis, keepdims: bool) -> tuple[Tensor, tu
     """The sum over `axis`, the shape of it with the axes kept, and how many elements went into each."""
     axes = normal_axes(name, axis, x.ndim)
     kept = kept_shape(x.shape, axes)
-    y = scratch.empty(kept, like=x)
+    y = scratch.empty(kept, like=x, dtype=x.dtype if is_float(x.dtype) else int64)
     kernels.sum_to(x, out=Out(y))
     count = math.prod(x.shape[a] for a in axes)
     return y if keepdims else y.view(reduced_shape(x.shape, axes)), kept, count
 
 
-@op
+@op(integers=True)
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
-    """y = the sum of x over `axis`, all axes by default
+    """y = the sum of x over `axis`, all axes by default; of integers and truth values an int64
 
     Shapes: x any -> y without those axes, or with size 1 there if keepdims
     Saves:  a shape
@@ -68,8 +69,6 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     Shapes: x any -> y without those axes, or with size 1 there if keepdims
     Saves:  a shape
     """
-    if x.dtype.kind != "f":
-        raise TypeError(f"mean: expected a float tensor; got {x.dtype}. Use astype('float32')")
     y, kept, count = summed("mean", x, axis, keepdims)
     factor = 1 / count if count else math.nan
     kernels.scale(y, factor, out=Out(y))

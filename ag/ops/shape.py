@@ -79,7 +79,7 @@ def index_vjp(g: Any, key: tuple[Any, ...], *, out: Out) -> None:
     devices.module(g).add.at(out.array, key, g)
 
 
-@op
+@op(integers=True)
 def index(x: Tensor, key: tuple[Any, ...]) -> Any:
     """y = x[key] with integer or boolean arrays in the key; a copy
 
@@ -98,7 +98,7 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     index_vjp(g, saved[0], out=dx.out(zero=True))
 
 
-@op
+@op(integers=True)
 def concat(*parts: Tensor, axis: int = 0) -> Any:
     """y = the parts joined along an existing axis
 

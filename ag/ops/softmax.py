@@ -33,8 +33,6 @@ def softmax(x: Tensor, axis: int = -1) -> Any:
     Shapes: x any -> y the same
     Saves:  y
     """
-    if x.dtype.kind != "f":
-        raise TypeError(f"softmax: expected a float tensor; got {x.dtype}. Use astype('float32')")
     (axis,) = reduce.normal_axes("softmax", axis, x.ndim)
     y = scratch.empty(x.shape, like=x)
     softmax_kernel(x, axis, out=Out(y))
