@@ -136,21 +136,22 @@ class Module(metaclass=_Named):
         Raises: KeyError or ValueError listing every missing, unexpected and mis-shaped key, TypeError or ValueError
                 for what are no numbers; nothing has changed then.
         """
+        tensors = {path: ownt.asarray(values) for path, values in tensors.items()}
         own = self.state_dict()
         aliases = {path: node.tensor for path, node in self._all_parameters()}  # a tied weight's other names
         missing = [path for path in own if path not in tensors]
         unexpected = [path for path in tensors if path not in own and path not in aliases]
         misshaped = [
-            f"{path} (expected {own[path].shape}, got {tuple(tensors[path].shape)})"
+            f"{path} (expected {own[path].shape}, got {tensors[path].shape})"
             for path in own
-            if path in tensors and tuple(tensors[path].shape) != own[path].shape
+            if path in tensors and tensors[path].shape != own[path].shape
         ]
         named = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped))
         problems = [f"{what}: {', '.join(paths)}" for what, paths in named if paths]
         if problems:
             error = KeyError if missing or unexpected else ValueError
             raise error(f"{type(self).__name__}.load_state_dict: nothing was loaded; {'; '.join(problems)}")
-        values = {path: ownt.asarray(tensors[path], dtype=tensor.dtype) for path, tensor in own.items()}
+        values = {path: tensors[path].astype(tensor.dtype) for path, tensor in own.items()}
         for path, tensor in own.items():
             tensor.copy_(values[path])
 

@@ -31,6 +31,8 @@ def empty(*shape: Any, dtype: Any = None, device: str | None = None, kind: str =
 def full(*shape: Any, fill_value: Any = None, dtype: Any = None, device: str | None = None) -> Tensor:
     """A tensor of one value, given by name or as the last argument: `full((2, 3), 0.5)`."""
     *shape, value = (*shape, fill_value) if fill_value is not None else shape  # type: ignore[assignment]
+    if isinstance(value, (tuple, list)):
+        raise TypeError(f"full: expected a number after the shape; got {value}. Give fill_value")
     if dtype is None:
         dtype = dtypes.bool_ if isinstance(value, bool) else dtypes.int64 if isinstance(value, int) else None
     return empty(*shape, dtype=dtype, device=device).fill_(value)

@@ -235,3 +235,28 @@ def test_many_threads_allocate_and_free_each_others_blocks():
         arena.clear()
         assert arena.used == 0
         np.testing.assert_equal(sum(size for _, size in arena.addresses()), arena.capacity)
+
+
+def test_a_block_freed_in_the_middle_of_bookkeeping_waits(arena, monkeypatch):
+    """A garbage collection may free a block of this arena while its free list is being changed."""
+    held = [arena.empty((16,)) for _ in range(6)]
+    bisect = ownt.arena.bisect_left
+
+    def collected(*args):
+        if len(held) > 3:
+            held.pop()
+        return bisect(*args)
+
+    monkeypatch.setattr(ownt.arena, "bisect_left", collected)
+    del held[0], held[1]
+    runs = list(arena.addresses())
+    assert runs == sorted(runs)
+    held.clear()
+    assert [size for _, size in arena.addresses()] == [arena.capacity]
+
+
+def test_capacity_follows_the_largest_not_the_sum_of_sizes(arena):
+    for kib in range(10, 2000, 30):
+        del_me = arena.zeros((kib * 256,))
+        del del_me
+    assert arena.capacity <= 1.3 * arena.peak

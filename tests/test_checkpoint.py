@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -127,3 +129,56 @@ def test_a_changed_input_is_seen():
     x += 1
     with pytest.raises(RuntimeError, match=r"checkpoint: .* written in place"):
         loss.backward()
+
+
+def test_nodes_computed_outside_that_the_function_uses():
+    """Whether closed over or given by name, and whatever else of the graph outside uses them."""
+
+    def gradient(wrap, by_name):
+        x = ag.param([1.0, 2.0])
+        h = x * 2
+        k = h * 3
+        function = (lambda a, mask: a * mask) if by_name else (lambda a: a * h)
+        y = wrap(function, x, **({"mask": h} if by_name else {}))
+        ag.sum(y + k).backward()
+        return x.grad.tolist()
+
+    for by_name in (False, True):
+        expected = gradient(lambda f, *a, **o: f(*a, **o), by_name)
+        assert gradient(ag.checkpoint, by_name) == expected
+        assert gradient(lambda f, *a, **o: ag.checkpoint(lambda: ag.checkpoint(f, *a, **o)), by_name) == expected
+
+
+def test_backward_inside_no_grad():
+    w = ag.param([2.0])
+    loss = ag.sum(ag.checkpoint(lambda x: x * w, ag.constant([3.0])))
+    with ag.no_grad():
+        loss.backward()
+    assert w.grad.tolist() == [3]
+
+
+def test_a_plain_tensor_changed_before_backward_is_seen():
+    x, w = ownt.Tensor([1.0, 2.0]), ag.param([3.0, 4.0])
+    loss = ag.sum(ag.checkpoint(lambda h: w * h, x))
+    x += 1
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
+
+
+def test_computing_again_leaves_the_random_stream_of_others_alone():
+    """While one thread draws again, another draws what is next."""
+    drawn, x = [], ag.param(ownt.ones(4))
+
+    def function(h):
+        if drawn:
+            thread = threading.Thread(target=lambda: drawn.append(ownt.rand(3).tolist()))
+            thread.start()
+            thread.join()
+        return ag.dropout(h, 0.5)
+
+    y = ag.sum(ag.checkpoint(function, x))
+    drawn.append(ownt.rand(3).tolist())
+    y.backward()
+    drawn.append(ownt.rand(3).tolist())
+    assert len(drawn) == 3
+    assert len({str(d) for d in drawn}) == 3

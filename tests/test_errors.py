@@ -155,3 +155,20 @@ def test_a_failed_op_leaves_nothing_behind():
         with pytest.raises(ValueError, match="matmul"):
             f32(2, 3) @ f32(2, 3)
     assert ownt.memory.scratch().blocks == blocks
+
+
+def test_nodes_as_numbers():
+    x = ag.param(2.5)
+    assert (float(x), int(x), bool(x), bool(ag.constant([0.0]))) == (2.5, 2, True, False)
+
+
+def test_integers():
+    ints = ag.constant([100, 100])
+    assert (ints + 1).dtype == "int64"
+    assert ag.sum(ownt.Tensor(np.array([100, 100], "int8"))).item() == 200
+    assert ag.sum(ownt.Tensor([True, True])).item() == 2
+    for call in (ag.layer_norm, ag.dropout, ag.rms_norm, ag.exp, lambda x: ag.causal_attention(x, 1)):
+        with pytest.raises(TypeError, match="expected a float tensor; got int64"):
+            call(ownt.zeros(1, 2, 3, dtype="int64"))
+    with pytest.raises(TypeError, match="beside the number 2.5"):
+        ints + np.float64(2.5)

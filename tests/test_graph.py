@@ -275,3 +275,17 @@ def test_no_grad_is_of_its_thread():
         thread.start()
         thread.join()
     assert found == [True]
+
+
+def test_no_grad_nests_in_itself_and_decorates():
+    quiet = ag.no_grad()
+    with quiet, quiet:
+        pass
+    assert (ag.param(1.0) * 2).requires_grad
+
+    @ag.no_grad()
+    def double(x):
+        return x * 2
+
+    assert not double(ag.param(1.0)).requires_grad
+    assert (ag.param(1.0) * 2).requires_grad

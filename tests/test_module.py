@@ -242,3 +242,34 @@ def test_a_deep_copy_is_a_model_of_its_own_with_ties_kept():
     assert model.wte.weight.numpy().any()
     with pytest.raises(RuntimeError, match="expected a leaf"):
         copy.deepcopy(model.wte.weight * 2)
+
+
+def test_only_leaves_are_parameters_and_views_are_booked_with_their_whole():
+    layer = nn.Linear(4, 4)
+    layer.last = layer(ownt.ones(1, 4))
+    layer.row = layer.weight.tensor[:1]
+    assert [path for path, _ in layer.named_parameters()] == ["weight", "bias"]
+    assert booked("parameter")["weight"] >= 64
+
+
+def test_to_where_it_is_keeps_gradients_and_optimizers_follow_a_copy():
+    layer = nn.Linear(2, 2)
+    optimizer = nn.Adam(layer.parameters())
+    ag.sum(layer(ownt.ones(1, 2))).backward()
+    optimizer.step()
+    layer.to("cpu")
+    assert layer.weight.grad is not None
+    twin, theirs = copy.deepcopy((layer, optimizer))
+    for model, steps in ((layer, optimizer), (twin, theirs)):
+        model.zero_grad()
+        ag.sum(model(ownt.ones(1, 2))).backward()
+        steps.step()
+    assert_same(twin, values_of(layer))
+
+
+def test_state_given_as_lists():
+    layer = nn.Linear(2, 1)
+    layer.load_state_dict({"weight": [[1.0, 2.0]], "bias": [3.0]})
+    assert layer.weight.tensor.tolist() == [[1, 2]]
+    with pytest.raises(ValueError, match=r"weight \(expected \(1, 2\), got \(2,\)\)"):
+        layer.load_state_dict({"weight": [1.0, 2.0], "bias": [3.0]})

@@ -94,3 +94,97 @@ def test_views_of_a_leaf_have_no_gradient_buffer_of_their_own():
     assert peak["gradient"] - before["gradient"] == w.nbytes
     assert peak["activation"] < 4000  # a row's gradient alone would be that
     assert w.grad.numpy().sum() == 10_000
+
+
+def test_a_backward_that_fails_leaves_no_half_gradient_in_the_trunk():
+    x, s = ag.param([1.0]), ownt.Tensor([1.0])
+    h = x * 1
+    v, u = h * s, h * 3
+    loss = ag.sum(u + v)
+    s += 1
+    with pytest.raises(RuntimeError, match="written in place"):
+        loss.backward()
+    x.grad = None
+    ag.sum(h).backward()
+    assert grads(x) == [[1]]
+
+
+def test_one_node_given_twice_to_an_op_of_many_outputs():
+    x = ownt.randn(4, dtype="float64")
+    assert ag.gradcheck(lambda x: ag.layer_norm(x, x, x), [x])
+    assert ag.gradcheck(lambda x: ag.rms_norm(x * 1.0, x), [x])
+    assert ag.gradcheck(lambda x: ag.gelu_linear(x, x.T), [ownt.randn(3, 3, dtype="float64")])
+
+
+def test_assigning_a_gradient():
+    w = ag.param([1.0, 2.0])
+    w.grad = ownt.Tensor([3.0, 4.0])
+    address = w.grad.numpy().ctypes.data
+    w.grad *= 0.5
+    assert grads(w) == [[1.5, 2]]
+    assert w.grad.numpy().ctypes.data == address
+    with pytest.raises(TypeError, match="got ndarray"):
+        w.grad = np.zeros(2, "float32")
+    assert grads(w) == [[1.5, 2]]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda y, c: y * 0.5,
+        lambda y, c: y * c,
+        lambda y, c: y / c,
+        lambda y, c: y + c,
+        lambda y, c: ag.linear(y, c),
+    ],
+)
+def test_nothing_is_kept_that_no_gradient_needs(step):
+    """Ten ops whose other operand is a constant: only the last result is alive."""
+    y, c = ag.param(ownt.ones(8, 8)) * 1, ownt.ones(8, 8)
+    for _ in range(10):
+        y = step(y, c)
+    assert ownt.memory.scratch().blocks == 1
+    assert y.requires_grad
+
+
+def test_an_index_array_is_kept_alive_and_watched():
+    x = ag.param(ownt.arange(5, dtype="float32"))
+    indices = (ag.constant([0, 1]) + 1).tensor
+    y = x[indices]
+    del indices
+    ownt.scratch.empty((2,), dtype="int64").fill_(4)
+    ag.sum(y).backward()
+    assert grads(x) == [[0, 1, 1, 0, 0]]
+    indices = ownt.Tensor([0, 1])
+    y = ag.sum(x[indices])
+    indices += 2
+    with pytest.raises(RuntimeError, match="index: .*written in place"):
+        y.backward()
+
+
+def test_a_reshape_that_copies_stays_in_scratch():
+    heap = ledger.by_kind()["buffer"]
+    with ownt.scratch.mark():
+        y = ag.reshape(ag.constant(ownt.ones(3, 4)).T * 1.0, (4, 3)).T.reshape(12)
+        assert ledger.by_kind()["buffer"] - heap <= 48
+        del y
+
+
+def test_parameters_are_never_scratch_nor_somebody_elses_memory():
+    made = ag.param((ag.constant([1.0]) * 2).tensor)
+    array = np.ones(1, "float32")
+    shared = ag.constant(array)
+    shared.requires_grad = True
+    shared.tensor -= 1
+    assert array[0] == 1
+    assert ownt.memory.scratch().blocks == 0
+    assert made.tensor.tolist() == [2]
+
+
+def test_an_op_without_gradient_says_so():
+    qkv = ag.param(ownt.ones(1, 1, 6))
+    kept = ownt.zeros(1, 1, 2, 2), ownt.zeros(1, 1, 2, 2)
+    with pytest.raises(RuntimeError, match=r"cached_attention has no gradient: use it inside ag.no_grad"):
+        ag.cached_attention(qkv, *kept, 0)
+    with ag.no_grad():
+        assert ag.cached_attention(qkv, *kept, 0).shape == (1, 1, 2)
