@@ -157,7 +157,7 @@ class Op:
 
     def _constant(self, value: Any, i: int) -> Any:
         """A number stays a number where the op takes numbers; anything else becomes a tensor."""
-        if hasattr(value, "item") and not devices.is_array(value):
+        if getattr(value, "shape", None) == () and not devices.is_array(value):
             value = value.item()  # NumPy's scalars are as weak as Python's
         kind = self._kinds[0] if self.variadic else self._kinds[i]
         return value if isinstance(value, (bool, int, float)) and "float" in kind else nodes.as_tensor(value)

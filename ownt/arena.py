@@ -101,9 +101,9 @@ class Arena:
 
     def release(self, block: Block) -> None:
         ledger.subtract(block.account, block.nbytes)
-        self._queue.append((block.offset, block.size))  # it may come from another thread, or from a collection
-        if not self._busy and threading.get_ident() == self._owner:  # in the middle of our own bookkeeping
-            self._drain()
+        self._queue.append((block.offset, block.size))
+        if not self._busy and threading.get_ident() == self._owner:
+            self._drain()  # else later: another thread freed it, or a collection in the middle of our bookkeeping
 
     def held_since(self, serial: int) -> list[Block]:
         """Live blocks made after request number `serial`, the oldest first."""
