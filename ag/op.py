@@ -29,6 +29,7 @@ from ag.slot import GradSlot, Record, View
 from ownt import Tensor
 from ownt import device as devices
 from ownt.dtype import is_float, is_integer
+from ownt.kernel import Kernel
 from ownt.thread import state
 
 Indices = Tensor  # annotates an argument of integers, which has no gradient and may differ in dtype
@@ -74,6 +75,7 @@ class Op:
         self.rule: Callable[..., None] | None = None
         self.trim: Callable[..., tuple] | None = None
         self.samples: list[Sample] = []
+        self.kernels: tuple[Kernel, ...] = ()  # those that only a row declares; see ag.ops.unary
         self.integers = integers
         self.view = view
         self.__doc__ = forward.__doc__

@@ -59,6 +59,7 @@ def cached_attention(qkv, keys, values, start):
     return causal_attention(whole, keys.shape[1])[:, start:]
 
 
+NUMPYS = ("exp", "expm1", "log", "log1p", "log2", "sqrt", "sign", "sin", "cos", "tan", "sinh", "cosh", "tanh")
 FORMULAS = {
     "add": lambda a, b: np.add(a, b),
     "sub": lambda a, b: np.subtract(a, b),
@@ -66,11 +67,19 @@ FORMULAS = {
     "div": lambda a, b: np.divide(a, b),
     "neg": lambda x: np.negative(x),
     "pow": lambda a, b: np.power(np.asarray(a, "float64"), b),
-    "exp": np.exp,
-    "log": np.log,
-    "sqrt": np.sqrt,
-    "tanh": np.tanh,
+    **{name: getattr(np, name) for name in NUMPYS},
+    **{f"a{name}": getattr(np, f"arc{name}") for name in ("sin", "cos", "tan", "sinh", "cosh", "tanh")},
+    "rsqrt": lambda x: np.power(x, -0.5),
+    "abs": lambda x: np.where(x < 0, -x, x),
+    "erf": lambda x: 2 * scipy.special.ndtr(x * np.sqrt(2)) - 1,
     "relu": lambda x: np.where(x > 0, x, 0),
+    "leaky_relu": lambda x, negative_slope=0.01: np.where(x > 0, x, negative_slope * x),
+    "elu": lambda x, alpha=1.0: np.where(x > 0, x, alpha * (np.exp(x) - 1)),
+    "hardtanh": lambda x, min_val=-1.0, max_val=1.0: np.minimum(np.maximum(x, min_val), max_val),
+    "sigmoid": scipy.special.expit,
+    "silu": lambda x: x * scipy.special.expit(x),
+    "softplus": lambda x: np.logaddexp(0, x),
+    "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "gelu": gelu,
     "sum": lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
     "mean": lambda x, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),

@@ -1,13 +1,14 @@
-"""Functions of one tensor, element by element: exp, log, sqrt, tanh, relu, gelu."""
+"""Activations, element by element: relu and its kin, sigmoid and its kin, gelu."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from ag.op import Op, op
+from ag.op import op
+from ag.ops.unary import mapped, pointwise, unary
 from ag.sample import Sample, between, normal
-from ownt import Tensor, scratch
+from ownt import Tensor
 from ownt import device as devices
 from ownt.kernel import Kernel, Out, kernel
 
@@ -15,62 +16,102 @@ SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 SQRT_HALF = math.sqrt(0.5)
 CUBIC = 0.044715
 
-
-def mapped(function: Kernel, x: Tensor) -> Tensor:
-    """function(x), a new tensor."""
-    y = scratch.empty(x.shape, like=x)
-    function(x, out=Out(y))
-    return y
+_anywhere = [Sample(normal(3, 4)), Sample(normal()), Sample(normal(0, 2)), Sample(between(-9, 9, 40))]
+_off_zero = [Sample(between(0.1, 2, 3, 4)), Sample(between(-2, -0.1, 5)), Sample(between(0.5, 0.9))]
 
 
-@kernel(elementwise=True)
-def exp_kernel(x: Any, *, out: Out) -> None:
-    out.store(devices.module(x).exp(x))
+def logistic(xp: Any, x: Any) -> Any:
+    """1 / (1 + e^-x), by powers of e^-|x|, which never overflow"""
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x >= 0, 1, e) / (1 + e)
 
 
-@kernel(elementwise=True)
-def exp_vjp(g: Any, y: Any, *, out: Out) -> None:
-    out.store(g * y)
+def softplus_of(xp: Any, x: Any) -> Any:
+    """ln(1 + e^x), likewise; x itself above 20, as PyTorch's"""
+    return xp.where(x > 20, x, xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))))
 
 
-@kernel(elementwise=True)
-def log_kernel(x: Any, *, out: Out) -> None:
-    out.store(devices.module(x).log(x))
+def silu_slope(xp: Any, g: Any, x: Any) -> Any:
+    """The gradient of x sigmoid(x)"""
+    s = logistic(xp, x)
+    return g * s * (1 + x * (1 - s))
 
 
-@kernel(elementwise=True)
-def log_vjp(g: Any, x: Any, *, out: Out) -> None:
-    out.store(g / x)
+def mish_slope(xp: Any, g: Any, x: Any) -> Any:
+    """The gradient of x tanh(softplus(x))"""
+    t = xp.tanh(softplus_of(xp, x))
+    return g * (t + x * (1 - t * t) * logistic(xp, x))
 
 
-@kernel(elementwise=True)
-def sqrt_kernel(x: Any, *, out: Out) -> None:
-    out.store(devices.module(x).sqrt(x))
+relu = unary(
+    "relu",
+    "y = max(x, 0), with slope 0 at 0",
+    lambda xp, x: xp.maximum(x, 0),
+    lambda xp, g, y: xp.where(y <= 0, 0, g),  # NaN passes the gradient on
+    "y",
+    _off_zero,
+)
+sigmoid = unary("sigmoid", "y = 1 / (1 + e^-x)", logistic, lambda xp, g, y: g * y * (1 - y), "y", _anywhere)
+silu = unary("silu", "y = x sigmoid(x)", lambda xp, x: x * logistic(xp, x), silu_slope, "x", _anywhere)
+softplus = unary("softplus", "y = ln(1 + e^x)", softplus_of, lambda xp, g, x: g * logistic(xp, x), "x", _anywhere)
+mish = unary(
+    "mish", "y = x tanh(softplus(x))", lambda xp, x: x * xp.tanh(softplus_of(xp, x)), mish_slope, "x", _anywhere
+)
+
+leaky_relu_kernel = pointwise("leaky_relu", lambda xp, x, slope: xp.where(x > 0, x, slope * x))
+leaky_relu_vjp = pointwise("leaky_relu_vjp", lambda xp, g, x, slope: xp.where(x > 0, g, slope * g))
+elu_kernel = pointwise("elu", lambda xp, x, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))))
+elu_vjp = pointwise("elu_vjp", lambda xp, g, x, alpha: xp.where(x > 0, g, g * alpha * xp.exp(xp.minimum(x, 0))))
+hardtanh_kernel = pointwise("hardtanh", lambda xp, x, low, high: xp.clip(x, low, high))
+hardtanh_vjp = pointwise("hardtanh_vjp", lambda xp, g, x, low, high: xp.where((x <= low) | (x >= high), 0, g))
 
 
-@kernel(elementwise=True)
-def sqrt_vjp(g: Any, y: Any, *, out: Out) -> None:
-    out.store(0.5 * g / y)
+@op
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Any:
+    """y = x where x is above 0, else negative_slope x; at 0 the slope is negative_slope
+
+    Shapes: x any -> y the same
+    Saves:  x
+    """
+    return mapped(leaky_relu_kernel, x, negative_slope), (x, negative_slope)
 
 
-@kernel(elementwise=True)
-def tanh_kernel(x: Any, *, out: Out) -> None:
-    out.store(devices.module(x).tanh(x))
+@leaky_relu.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    leaky_relu_vjp(g, *saved, out=dx.out())
 
 
-@kernel(elementwise=True)
-def tanh_vjp(g: Any, y: Any, *, out: Out) -> None:
-    out.store(g * (1 - y * y))
+@op
+def elu(x: Tensor, alpha: float = 1.0) -> Any:
+    """y = x where x is above 0, else alpha (e^x - 1)
+
+    Shapes: x any -> y the same
+    Saves:  x
+    Source: Clevert, Unterthiner and Hochreiter, arXiv 1511.07289
+    """
+    return mapped(elu_kernel, x, alpha), (x, alpha)
 
 
-@kernel(elementwise=True)
-def relu_kernel(x: Any, *, out: Out) -> None:
-    out.store(devices.module(x).maximum(x, 0))
+@elu.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    elu_vjp(g, *saved, out=dx.out())
 
 
-@kernel(elementwise=True)
-def relu_vjp(g: Any, y: Any, *, out: Out) -> None:
-    out.store(devices.module(out.array).where(y <= 0, 0, g))  # NaN passes the gradient on
+@op
+def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Any:
+    """y = x kept within min_val ... max_val, with slope 0 at both ends
+
+    Shapes: x any -> y the same
+    Saves:  x
+    """
+    if not min_val < max_val:
+        raise ValueError(f"hardtanh: expected min_val below max_val; got {min_val} and {max_val}")
+    return mapped(hardtanh_kernel, x, min_val, max_val), (x, min_val, max_val)
+
+
+@hardtanh.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    hardtanh_vjp(g, *saved, out=dx.out())
 
 
 @kernel(elementwise=True)
@@ -107,30 +148,6 @@ def gelu_kernels(name: str, approximate: str) -> tuple[Kernel, Kernel]:
     return GELU[approximate]
 
 
-def unary(name: str, about: str, forward: Kernel, vjp: Kernel, keeps: str) -> Op:
-    """The op y = forward(x), whose gradient is vjp(g, kept): `keeps` says whether "x" or the result, "y", is kept."""
-
-    def function(x: Tensor) -> Any:
-        y = mapped(forward, x)
-        return y, (y if keeps == "y" else x,)
-
-    def rule(g: Tensor, saved: Any, dx: Any) -> None:
-        vjp(g, *saved, out=dx.out())
-
-    function.__name__ = name
-    function.__doc__ = f"{about}\n\n    Shapes: x any -> y the same\n    Saves:  {keeps}\n"
-    made = op(function)
-    made.vjp(rule)
-    return made
-
-
-exp = unary("exp", "y = e^x", exp_kernel, exp_vjp, keeps="y")
-log = unary("log", "y = ln x; -inf at 0 and NaN below, which `ag.detect_anomaly` finds", log_kernel, log_vjp, keeps="x")
-sqrt = unary("sqrt", "y = the square root of x; NaN below 0", sqrt_kernel, sqrt_vjp, keeps="y")
-tanh = unary("tanh", "y = tanh x", tanh_kernel, tanh_vjp, keeps="y")
-relu = unary("relu", "y = max(x, 0), with slope 0 at 0", relu_kernel, relu_vjp, keeps="y")
-
-
 @op
 def gelu(x: Tensor, approximate: str = "none") -> Any:
     """y = x P(Z < x) for a standard normal Z; with approximate="tanh" as GPT-2 computes it
@@ -149,9 +166,12 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     GELU[approximate][1](g, x, out=dx.out())
 
 
-_anywhere = [Sample(normal(3, 4)), Sample(normal()), Sample(normal(0, 2)), Sample(between(-9, 9, 40))]
-exp.samples = [Sample(normal(3, 4)), Sample(normal()), Sample(between(-5, 5, 20))]
-tanh.samples = _anywhere
-log.samples = sqrt.samples = [Sample(between(0.1, 3, 3, 4)), Sample(between(0.1, 3)), Sample(between(1, 2, 0))]
-relu.samples = [Sample(between(0.1, 2, 3, 4)), Sample(between(-2, -0.1, 5)), Sample(between(0.5, 1))]
+leaky_relu.samples = _off_zero + [Sample(sample.args[0], negative_slope=0.3) for sample in _off_zero]
+elu.samples = _off_zero + [Sample(sample.args[0], alpha=0.5) for sample in _off_zero]
+hardtanh.samples = [
+    *_off_zero[2:],
+    Sample(between(-0.9, 0.9, 9)),
+    Sample(between(-3, -1.1, 4)),
+    Sample(normal(4), -9.0, 9.0),
+]
 gelu.samples = _anywhere + [Sample(sample.args[0], approximate="tanh") for sample in _anywhere]

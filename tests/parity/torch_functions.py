@@ -12,6 +12,7 @@ from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
+import torch_pointwise as pointwise
 
 import ownt
 from ag.sample import Sample, between, integers, normal
@@ -89,12 +90,9 @@ TABLE = {
     "div": lambda a, b: (a if isinstance(a, torch.Tensor) else torch.full_like(b, a)) / b,  # number / b is another op
     "neg": lambda x: -x,
     "pow": lambda a, b: a**b,
-    "exp": lambda x: x.exp(),
-    "log": lambda x: x.log(),
-    "sqrt": lambda x: x.sqrt(),
-    "tanh": lambda x: x.tanh(),
     "relu": lambda x: F.relu(x),
     "gelu": lambda x, approximate="none": F.gelu(x, approximate=approximate),
+    **pointwise.FUNCTIONS,
     "softmax": lambda x, axis=-1: F.softmax(x, axis),
     "sum": lambda x, axis=None, keepdims=False: reduced(torch.sum, x, axis, keepdims),
     "mean": lambda x, axis=None, keepdims=False: reduced(torch.mean, x, axis, keepdims),
@@ -241,11 +239,8 @@ CASES = {  # beside the samples of the ops themselves
     "div": list(binary()),
     "neg": unary(),
     "pow": list(binary(positive, BASES, POWERS)),
-    "exp": unary(),
-    "log": unary(make=positive),
-    "sqrt": unary(make=positive),
-    "tanh": unary(),
     "relu": unary(),
+    **{name: unary(*options, **numbers) for name, (options, numbers) in pointwise.cases(EXTREME).items()},
     "gelu": [*unary("none", extreme=[-1e30, 1e30, 0, 1e4, NAN]), *unary("tanh")],  # torch's float32 gelu(inf) is NaN
     "softmax": [
         *(Sample(normal(*shape), axis) for shape in SHAPES for axis in range(-len(shape), len(shape))),
