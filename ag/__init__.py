@@ -42,14 +42,17 @@ from ag.ops.matmul import matmul
 from ag.ops.norm import layer_norm, rms_norm
 from ag.ops.reduce import mean, sum
 from ag.ops.shape import concat, getitem, index, reshape, transpose
+from ag.ops.select import clip, masked_fill, maximum, minimum, where
 from ag.ops.softmax import softmax
+from ag.ops.views import broadcast_to, flip, squeeze, swapaxes, unsqueeze
 
 __all__ = [
     "AnomalyError", "Node", "Op", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atanh", "backward",
-    "cached_attention", "causal_attention", "checkpoint", "concat", "constant", "cos", "cosh", "cross_entropy",
-    "detect_anomaly", "div", "dropout", "elu", "embedding", "erf", "exp", "expm1", "gelu", "gelu_linear", "getitem",
-    "gradcheck", "hardtanh", "index", "layer_norm", "leaky_relu", "linear", "linear_cross_entropy", "log", "log1p",
-    "log2", "make_tensor", "matmul", "mean", "mish", "mul", "neg", "no_grad", "norm_linear", "op", "param", "pow",
-    "registry", "relu", "reshape", "rms_norm", "rsqrt", "sigmoid", "sign", "silu", "sin", "sinh", "softmax",
-    "softplus", "sqrt", "sub", "sum", "tan", "tanh", "transpose", "view_op", "zero_grad",
+    "broadcast_to", "cached_attention", "causal_attention", "checkpoint", "clip", "concat", "constant", "cos", "cosh",
+    "cross_entropy", "detect_anomaly", "div", "dropout", "elu", "embedding", "erf", "exp", "expm1", "flip", "gelu",
+    "gelu_linear", "getitem", "gradcheck", "hardtanh", "index", "layer_norm", "leaky_relu", "linear",
+    "linear_cross_entropy", "log", "log1p", "log2", "make_tensor", "masked_fill", "matmul", "maximum", "mean",
+    "minimum", "mish", "mul", "neg", "no_grad", "norm_linear", "op", "param", "pow", "registry", "relu", "reshape",
+    "rms_norm", "rsqrt", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sqrt", "squeeze", "sub",
+    "sum", "swapaxes", "tan", "tanh", "transpose", "unsqueeze", "view_op", "where", "zero_grad",
 ]  # fmt: skip

@@ -33,6 +33,7 @@ from ownt.kernel import Kernel
 from ownt.thread import state
 
 Indices = Tensor  # annotates an argument of integers, which has no gradient and may differ in dtype
+Mask = Tensor  # likewise of truth values, or of numbers of which 0 is false
 
 registry: dict[str, Op] = {}
 next_sequence = count(1).__next__
@@ -85,7 +86,7 @@ class Op:
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._kinds = [str(p.annotation).split("[")[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self._tensors = [i for i, kind in enumerate(self._kinds) if "Tensor" in kind or "Indices" in kind]
+        self._tensors = [i for i, kind in enumerate(self._kinds) if kind.startswith(("Tensor", "Indices", "Mask"))]
         self._slots: list[int] = []
         registry[self.name] = self
 
@@ -177,6 +178,8 @@ class Op:
                         f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. "
                         "Use astype('int64')"
                     )
+            elif not self.variadic and self._kinds[i].startswith("Mask"):
+                continue
             elif first is None:
                 first = value
                 if not (self.integers or is_float(value.dtype)):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch_pointwise as pointwise
+import torch_selection as selection
 
 import ownt
 from ag.sample import Sample, between, integers, normal
@@ -93,6 +94,7 @@ TABLE = {
     "relu": lambda x: F.relu(x),
     "gelu": lambda x, approximate="none": F.gelu(x, approximate=approximate),
     **pointwise.FUNCTIONS,
+    **selection.FUNCTIONS,
     "softmax": lambda x, axis=-1: F.softmax(x, axis),
     "sum": lambda x, axis=None, keepdims=False: reduced(torch.sum, x, axis, keepdims),
     "mean": lambda x, axis=None, keepdims=False: reduced(torch.mean, x, axis, keepdims),
@@ -240,6 +242,7 @@ CASES = {  # beside the samples of the ops themselves
     "neg": unary(),
     "pow": list(binary(positive, BASES, POWERS)),
     "relu": unary(),
+    **selection.cases(Values, EXTREME),
     **{name: unary(*options, **numbers) for name, (options, numbers) in pointwise.cases(EXTREME).items()},
     "gelu": [*unary("none", extreme=[-1e30, 1e30, 0, 1e4, NAN]), *unary("tanh")],  # torch's float32 gelu(inf) is NaN
     "softmax": [

@@ -13,8 +13,8 @@ except ImportError:  # see torch_functions
     F = None
 
 METHODS = (
-    "exp", "log", "sqrt", "tanh", "expm1", "log1p", "log2", "rsqrt", "abs", "sign", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-    "asinh", "acosh", "atanh", "erf", "sigmoid",
+    "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "abs", "sign", "sin", "cos", "tan", "asin", "acos",
+    "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "sigmoid",
 )  # fmt: skip
 FUNCTIONALS = ("silu", "softplus", "mish", "leaky_relu", "elu", "hardtanh")
 DOMAINS = {
