@@ -11,6 +11,7 @@ from ag.ops.arithmetic import add, div, mul, neg, pow, sub
 from ag.ops.attention import cached_attention, causal_attention
 from ag.ops.dropout import dropout
 from ag.ops.embedding import embedding
+from ag.ops.extremes import argmax, argmin, max, min
 from ag.ops.fused import gelu_linear, norm_linear
 from ag.ops.linear import linear
 from ag.ops.loss import cross_entropy, linear_cross_entropy
@@ -39,20 +40,22 @@ from ag.ops.math import (
     tanh,
 )
 from ag.ops.matmul import matmul
+from ag.ops.moments import std, var
 from ag.ops.norm import layer_norm, rms_norm
 from ag.ops.reduce import mean, sum
 from ag.ops.shape import concat, getitem, index, reshape, transpose
 from ag.ops.select import clip, masked_fill, maximum, minimum, where
-from ag.ops.softmax import softmax
+from ag.ops.softmax import log_softmax, logsumexp, softmax
 from ag.ops.views import broadcast_to, flip, squeeze, swapaxes, unsqueeze
 
 __all__ = [
-    "AnomalyError", "Node", "Op", "abs", "acos", "acosh", "add", "asin", "asinh", "atan", "atanh", "backward",
-    "broadcast_to", "cached_attention", "causal_attention", "checkpoint", "clip", "concat", "constant", "cos", "cosh",
-    "cross_entropy", "detect_anomaly", "div", "dropout", "elu", "embedding", "erf", "exp", "expm1", "flip", "gelu",
-    "gelu_linear", "getitem", "gradcheck", "hardtanh", "index", "layer_norm", "leaky_relu", "linear",
-    "linear_cross_entropy", "log", "log1p", "log2", "make_tensor", "masked_fill", "matmul", "maximum", "mean",
-    "minimum", "mish", "mul", "neg", "no_grad", "norm_linear", "op", "param", "pow", "registry", "relu", "reshape",
-    "rms_norm", "rsqrt", "sigmoid", "sign", "silu", "sin", "sinh", "softmax", "softplus", "sqrt", "squeeze", "sub",
-    "sum", "swapaxes", "tan", "tanh", "transpose", "unsqueeze", "view_op", "where", "zero_grad",
+    "AnomalyError", "Node", "Op", "abs", "acos", "acosh", "add", "argmax", "argmin", "asin", "asinh", "atan", "atanh",
+    "backward", "broadcast_to", "cached_attention", "causal_attention", "checkpoint", "clip", "concat", "constant",
+    "cos", "cosh", "cross_entropy", "detect_anomaly", "div", "dropout", "elu", "embedding", "erf", "exp", "expm1",
+    "flip", "gelu", "gelu_linear", "getitem", "gradcheck", "hardtanh", "index", "layer_norm", "leaky_relu", "linear",
+    "linear_cross_entropy", "log", "log1p", "log2", "log_softmax", "logsumexp", "make_tensor", "masked_fill",
+    "matmul", "max", "maximum", "mean", "min", "minimum", "mish", "mul", "neg", "no_grad", "norm_linear", "op",
+    "param", "pow", "registry", "relu", "reshape", "rms_norm", "rsqrt", "sigmoid", "sign", "silu", "sin", "sinh",
+    "softmax", "softplus", "sqrt", "squeeze", "std", "sub", "sum", "swapaxes", "tan", "tanh", "transpose",
+    "unsqueeze", "var", "view_op", "where", "zero_grad",
 ]  # fmt: skip

@@ -121,7 +121,7 @@ class Op:
             y, saved = self.forward(*values, **options)
         finally:
             state.op = outer
-        if not (wanted and recording.enabled):
+        if not (wanted and recording.enabled and is_float(y.dtype)):
             return nodes.Node(y)
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")

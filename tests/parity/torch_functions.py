@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch_pointwise as pointwise
+import torch_reductions as more_reductions
 import torch_selection as selection
 
 import ownt
@@ -95,6 +96,7 @@ TABLE = {
     "gelu": lambda x, approximate="none": F.gelu(x, approximate=approximate),
     **pointwise.FUNCTIONS,
     **selection.FUNCTIONS,
+    **more_reductions.FUNCTIONS,
     "softmax": lambda x, axis=-1: F.softmax(x, axis),
     "sum": lambda x, axis=None, keepdims=False: reduced(torch.sum, x, axis, keepdims),
     "mean": lambda x, axis=None, keepdims=False: reduced(torch.mean, x, axis, keepdims),
@@ -117,7 +119,7 @@ TABLE = {
 
 LEFT_OUT = {
     "dropout": "torch draws other random numbers",
-    "cached_attention": "it has no gradient; its value has a test of its own",
+    **dict.fromkeys(("cached_attention", "argmax", "argmin"), "no gradient; its value has a test of its own"),
 }
 
 
@@ -243,6 +245,7 @@ CASES = {  # beside the samples of the ops themselves
     "pow": list(binary(positive, BASES, POWERS)),
     "relu": unary(),
     **selection.cases(Values, EXTREME),
+    **more_reductions.cases(Values, EXTREME),
     **{name: unary(*options, **numbers) for name, (options, numbers) in pointwise.cases(EXTREME).items()},
     "gelu": [*unary("none", extreme=[-1e30, 1e30, 0, 1e4, NAN]), *unary("tanh")],  # torch's float32 gelu(inf) is NaN
     "softmax": [
