@@ -26,7 +26,7 @@ class TrainConfig:
     schedule: str = "cosine"  # constant, linear or cosine
     warmup: int = 0  # steps in which the learning rate rises
     optimizer: str = "adamw"  # sgd, adam or adamw
-    betas: tuple[float, float] = (0.9, 0.95)  # of Adam
+    betas: tuple[float, float] = (0.9, 0.95)  # of Adam; the first is SGD's momentum
     weight_decay: float = 0.01
     grad_clip: float | None = 1.0  # the gradients' common norm, at most
     layout: str = "lines"  # lines: a document a line; stream: one long text

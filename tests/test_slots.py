@@ -7,6 +7,7 @@ import pytest
 
 import ag
 import ownt
+from ownt.heap import Heap
 from ownt.memory import ledger
 
 
@@ -188,3 +189,15 @@ def test_an_op_without_gradient_says_so():
         ag.cached_attention(qkv, *kept, 0)
     with ag.no_grad():
         assert ag.cached_attention(qkv, *kept, 0).shape == (1, 1, 2)
+
+
+def test_targets_that_are_a_slice_are_copied_to_scratch_if_at_all(monkeypatch):
+    """tokens[:, 1:] as targets: of what ops make of it nothing lands on the heap, gradients alone do."""
+    tokens, logits = ownt.randint(0, 5, 4, 9), ag.param(ownt.randn(4, 8, 5))
+    w, taken, empty = ag.param(ownt.randn(5, 3)), [], Heap.empty
+    monkeypatch.setattr(Heap, "empty", lambda heap, shape, dtype, kind, *rest: (
+        taken.append(kind), empty(heap, shape, dtype, kind, *rest))[1])  # fmt: skip
+    ag.cross_entropy(logits, tokens[:, 1:]).backward()
+    ag.sum(ag.embedding(tokens[:, :-1], w)).backward()
+    ag.argmax(logits.detach().transpose(2, 0, 1))
+    assert taken == ["gradient", "gradient"]

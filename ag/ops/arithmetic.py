@@ -31,6 +31,13 @@ def result_for(name: str, a: Operand, b: Operand) -> Tensor:
     return scratch.empty(broadcast_shape(name, *(t.shape for t in tensors)), like=tensors[0])
 
 
+def combined(name: str, function: Kernel, a: Operand, b: Operand) -> Tensor:
+    """function(a, b), broadcast, a new tensor; raises what `result_for` raises."""
+    y = result_for(name, a, b)
+    function(a, b, out=Out(y))
+    return y
+
+
 def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape to which all broadcast. Raises: ValueError naming the op."""
     if all(shape == shapes[0] for shape in shapes):
@@ -126,9 +133,7 @@ def add(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  nothing
     """
-    y = result_for("add", a, b)
-    add_kernel(a, b, out=Out(y))
-    return y, ()
+    return combined("add", add_kernel, a, b), ()
 
 
 @add.vjp
@@ -144,9 +149,7 @@ def sub(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  nothing
     """
-    y = result_for("sub", a, b)
-    sub_kernel(a, b, out=Out(y))
-    return y, ()
+    return combined("sub", sub_kernel, a, b), ()
 
 
 @sub.vjp
@@ -162,9 +165,7 @@ def mul(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  a, b, as far as a gradient needs them
     """
-    y = result_for("mul", a, b)
-    mul_kernel(a, b, out=Out(y))
-    return y, (a, b)
+    return combined("mul", mul_kernel, a, b), (a, b)
 
 
 @mul.keeps
@@ -187,9 +188,7 @@ def div(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  a, b, as far as a gradient needs them
     """
-    y = result_for("div", a, b)
-    div_kernel(a, b, out=Out(y))
-    return y, (a, b)
+    return combined("div", div_kernel, a, b), (a, b)
 
 
 @div.keeps
@@ -229,8 +228,7 @@ def pow(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  a, b and, for the gradient of b, y
     """
-    y = result_for("pow", a, b)
-    pow_kernel(a, b, out=Out(y))
+    y = combined("pow", pow_kernel, a, b)
     return y, (a, b, y)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ag.op import Indices, op
+from ag.ops.matmul import vector
 from ag.sample import Sample, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
@@ -65,7 +66,7 @@ def embedding(indices: Indices, w: Tensor) -> Any:
 @embedding.vjp
 def _(g: Tensor, saved: Any, dw: Any) -> None:
     (indices,) = saved
-    embedding_vjp(g.view((indices.size, g.shape[-1])), indices.reshape(-1), out=dw.out(zero=True))
+    embedding_vjp(g.view((indices.size, g.shape[-1])), vector(indices), out=dw.out(zero=True))
 
 
 embedding.samples = [

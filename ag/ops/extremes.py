@@ -31,12 +31,12 @@ def extreme_vjp(g: Any, x: Any, y: Any, axes: tuple[int, ...], *, out: Out) -> N
 
 
 @kernel
-def argmax_kernel(x: Any, axis: int, *, out: Out) -> None:
+def argmax_kernel(x: Any, axis: int | None, *, out: Out) -> None:
     out.store(x.argmax(axis))
 
 
 @kernel
-def argmin_kernel(x: Any, axis: int, *, out: Out) -> None:
+def argmin_kernel(x: Any, axis: int | None, *, out: Out) -> None:
     out.store(x.argmin(axis))
 
 
@@ -53,19 +53,19 @@ def extreme(name: str, function: Kernel, x: Tensor, axis: Axis, keepdims: bool) 
 
 def place(name: str, function: Kernel, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
     """The place of the extreme along an axis, or in x as one row."""
-    shape = x.shape
-    if axis is None:
-        x, axis = x.reshape(-1), 0
-        shown: tuple[int, ...] = (1,) * len(shape) if keepdims else ()
-    else:
-        axes = reduce.normal_axes(name, axis, x.ndim)
-        shown = reduce.kept_shape(shape, axes) if keepdims else reduce.reduced_shape(shape, axes)
-        axis = axes[0]
-    if x.shape[axis] == 0:
-        raise ValueError(f"{name}: expected one element or more along axis {axis}; got shape {shape}")
-    y = scratch.empty(shown, like=x, dtype=int64)
-    function(x, axis, out=Out(y.view(x.shape[:axis] + x.shape[axis + 1 :])))
+    axes = reduce.normal_axes(name, axis, x.ndim)
+    if any(x.shape[a] == 0 for a in axes):
+        raise ValueError(f"{name}: expected one element or more along axis {axis}; got shape {x.shape}")
+    reduced = reduce.reduced_shape(x.shape, axes)
+    y = scratch.empty(reduce.kept_shape(x.shape, axes) if keepdims else reduced, like=x, dtype=int64)
+    function(x, axis, out=Out(y.view(reduced)))
     return y
+
+
+def share_out(g: Tensor, saved: Any, dx: Any) -> None:
+    """The gradient of max and of min."""
+    x, y, axes = saved
+    extreme_vjp(g.view(y.shape), x, y, axes, out=dx.out())
 
 
 @op(integers=True)
@@ -78,12 +78,6 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     return extreme("max", max_kernel, x, axis, keepdims)
 
 
-@max.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    x, y, axes = saved
-    extreme_vjp(g.view(y.shape), x, y, axes, out=dx.out())
-
-
 @op(integers=True)
 def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     """y = the smallest of x over `axis`, all axes by default; equals share the gradient, as in PyTorch's amin
@@ -92,12 +86,6 @@ def min(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Any:
     Saves:  x, y
     """
     return extreme("min", min_kernel, x, axis, keepdims)
-
-
-@min.vjp
-def _(g: Tensor, saved: Any, dx: Any) -> None:
-    x, y, axes = saved
-    extreme_vjp(g.view(y.shape), x, y, axes, out=dx.out())
 
 
 @op(integers=True)
@@ -118,6 +106,8 @@ def argmin(x: Tensor, axis: int | None = None, keepdims: bool = False) -> Any:
     return place("argmin", argmin_kernel, x, axis, keepdims), ()
 
 
+max.vjp(share_out)
+min.vjp(share_out)
 max.samples = min.samples = [
     Sample(normal(3, 4)),
     Sample(normal(3, 4), axis=0),

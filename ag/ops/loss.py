@@ -8,7 +8,7 @@ from typing import Any
 from ag import kernels
 from ag.op import Indices, op
 from ag.ops import embedding, linear
-from ag.ops.matmul import matmul_kernel, rows, rows_out
+from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
 from ag.sample import Sample, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
@@ -90,7 +90,7 @@ def reduced(losses: Tensor, targets: Tensor, ignore: int, reduction: str) -> Ten
         return losses.view(targets.shape)
     y = scratch.empty((), like=losses)
     if reduction == "mean":
-        mean_loss_kernel(losses, targets.reshape(-1), ignore, out=Out(y))
+        mean_loss_kernel(losses, vector(targets), ignore, out=Out(y))
     else:
         kernels.sum_to(losses, out=Out(y))
     return y
@@ -100,7 +100,7 @@ def weights(g: Tensor, targets: Tensor, ignore: int, reduction: str) -> Tensor:
     """What each row's loss counts for in the loss, times its gradient. Shapes: g () or that of targets -> (N,)"""
     weight = scratch.empty((targets.size,), like=g, kind="workspace")
     flat = g if g.ndim == 0 else g.view((targets.size,))
-    row_weight_kernel(flat, targets.reshape(-1), ignore, reduction == "mean", out=Out(weight))
+    row_weight_kernel(flat, vector(targets), ignore, reduction == "mean", out=Out(weight))
     return weight
 
 
@@ -117,7 +117,7 @@ def cross_entropy(logits: Tensor, targets: Indices, ignore_index: int = IGNORE, 
     flat = rows(logits)
     losses = scratch.empty((flat.shape[0],), like=logits, kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=logits)
-    row_loss_kernel(flat, targets.reshape(-1), ignore_index, out=Out(losses), stats=Out(stats))
+    row_loss_kernel(flat, vector(targets), ignore_index, out=Out(losses), stats=Out(stats))
     return reduced(losses, targets, ignore_index, reduction), (logits, targets, stats, ignore_index, reduction)
 
 
@@ -126,7 +126,7 @@ def _(g: Tensor, saved: Any, dlogits: Any) -> None:
     logits, targets, stats, ignore, reduction = saved
     weight = weights(g, targets, ignore, reduction)
     with rows_out(dlogits) as out:
-        row_loss_vjp(weight, rows(logits), targets.reshape(-1), stats, ignore, out=out)
+        row_loss_vjp(weight, rows(logits), vector(targets), stats, ignore, out=out)
 
 
 def _pieces(count: int, w: Tensor) -> Iterator[slice]:
@@ -146,7 +146,7 @@ def linear_cross_entropy(
     """
     linear.check("linear_cross_entropy", x, w, None)
     check_targets("linear_cross_entropy", (*x.shape[:-1], w.shape[0]), targets, ignore_index, reduction)
-    flat, chosen = rows(x), targets.reshape(-1)
+    flat, chosen = rows(x), vector(targets)
     losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=x)
     for part in _pieces(flat.shape[0], w):
@@ -159,7 +159,7 @@ def linear_cross_entropy(
 @linear_cross_entropy.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
     x, w, targets, stats, ignore, reduction = saved
-    flat, chosen = rows(x), targets.reshape(-1)
+    flat, chosen = rows(x), vector(targets)
     weight = weights(g, targets, ignore, reduction)
     with rows_out(dx) as out:
         for part in _pieces(flat.shape[0], w):

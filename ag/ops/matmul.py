@@ -42,6 +42,11 @@ def rows(x: Tensor) -> Tensor:
     return copied.view(shape)
 
 
+def vector(x: Tensor) -> Tensor:
+    """x as a vector: a view where the strides allow it, else a workspace copy."""
+    return rows(x[..., None]).view((x.size,))
+
+
 @contextmanager
 def rows_out(slot: GradSlot | None) -> Iterator[Out | None]:
     """A slot's destination as a matrix (N, C); through a workspace where it is a window of other strides."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from ag.op import Mask, op
 from ag.ops import arithmetic
-from ag.ops.arithmetic import contribute, result_for
+from ag.ops.arithmetic import combined, contribute, result_for
 from ag.ops.unary import mapped, pointwise
 from ag.sample import Sample, between, integers, normal
 from ownt import Tensor, scratch
@@ -36,9 +36,7 @@ def maximum(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  a, b
     """
-    y = result_for("maximum", a, b)
-    maximum_kernel(a, b, out=Out(y))
-    return y, (a, b)
+    return combined("maximum", maximum_kernel, a, b), (a, b)
 
 
 @maximum.vjp
@@ -55,9 +53,7 @@ def minimum(a: Tensor | float, b: Tensor | float) -> Any:
     Shapes: a, b broadcast -> y
     Saves:  a, b
     """
-    y = result_for("minimum", a, b)
-    minimum_kernel(a, b, out=Out(y))
-    return y, (a, b)
+    return combined("minimum", minimum_kernel, a, b), (a, b)
 
 
 @minimum.vjp
