@@ -21,11 +21,11 @@ def gradcheck(
     """Whether the gradients of `function` agree with central differences, at every element of every float64 input.
 
     `function` takes the inputs as Nodes and returns one, of any shape: each element of it is weighted with a
-    number of its own between 0.5 and 1.5. Inputs of other dtypes are passed on as they are.
+    number of its own between 0.5 and 1.5. Inputs of other dtypes and constant Nodes are passed on as they are.
     Raises: AssertionError naming the first element that differs; TypeError if no input is float64.
     """
-    tensors = [as_tensor(x).clone() if _is_float64(x) else x for x in inputs]
-    leaves = {i: make_tensor(t, requires_grad=True) for i, t in enumerate(tensors) if _is_float64(t)}
+    tensors = [as_tensor(x).clone() if _is_checked(x) else x for x in inputs]
+    leaves = {i: make_tensor(t, requires_grad=True) for i, t in enumerate(tensors) if _is_checked(t)}
     if not leaves:
         raise TypeError("gradcheck: expected a float64 input; got none. Convert one: tensor.astype('float64')")
     y = function(*(leaves.get(i, t) for i, t in enumerate(tensors)))
@@ -47,8 +47,8 @@ def gradcheck(
     return True
 
 
-def _is_float64(x: Any) -> bool:
-    return getattr(x, "dtype", None) == "float64"
+def _is_checked(x: Any) -> bool:
+    return getattr(x, "dtype", None) == "float64" and not (type(x) is Node and x.slot is None)
 
 
 def _central_differences(value: Callable[[], Any], tensor: Tensor, eps: float) -> Any:

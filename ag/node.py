@@ -231,10 +231,10 @@ class Node:
         return ag.transpose(self, indexing.shape_of(axes) if axes else None)
 
     def __getattr__(self, name: str) -> Any:
-        op = ag.registry.get(name)
-        if op is None:
+        function = ag.methods.get(name)
+        if function is None:
             raise AttributeError(f"Node has no attribute {name!r}, and ag no op of that name")
-        return partial(op, self)
+        return partial(function, self)
 
 
 def param(values: Any, name: str = "") -> Node:

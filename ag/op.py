@@ -36,6 +36,7 @@ Indices = Tensor  # annotates an argument of integers, which has no gradient and
 Mask = Tensor  # likewise of truth values, or of numbers of which 0 is false
 
 registry: dict[str, Op] = {}
+methods: dict[str, Callable[..., Any]] = {}  # what a Node has beside its own: the ops, and functions made of them
 next_sequence = count(1).__next__
 
 
@@ -88,7 +89,7 @@ class Op:
         self._kinds = [str(p.annotation).split("[")[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._tensors = [i for i, kind in enumerate(self._kinds) if kind.startswith(("Tensor", "Indices", "Mask"))]
         self._slots: list[int] = []
-        registry[self.name] = self
+        registry[self.name] = methods[self.name] = self
 
     def vjp(self, rule: Callable[..., None]) -> Callable[..., None]:
         """Register the gradient: `rule(g, saved, *slots)`, its slots named d<argument>."""
@@ -205,6 +206,12 @@ def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> 
     integers: it takes tensors of integers as well as of floats.
     """
     return Op(forward, integers) if forward is not None else lambda function: Op(function, integers)
+
+
+def composed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Declare a function made of ops; it becomes a method of Node too."""
+    methods[function.__name__] = function
+    return function
 
 
 def view_op(covers: bool, same_order: bool = False) -> Callable[[Callable[..., Any]], Op]:

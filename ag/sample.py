@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 import ownt
+from ag.node import Node, constant
 
 
 @final
@@ -17,8 +18,13 @@ class Spec:
     low: float | None = None
     high: float | None = None
     integer: bool = False
+    fixed: bool = False
 
-    def make(self, dtype: Any) -> ownt.Tensor:
+    def make(self, dtype: Any) -> ownt.Tensor | Node:
+        made = self._tensor(dtype)
+        return constant(made) if self.fixed else made
+
+    def _tensor(self, dtype: Any) -> ownt.Tensor:
         if self.integer:
             return ownt.randint(int(self.low or 0), int(self.high or 1), self.shape)
         if self.low is None or self.high is None:
@@ -37,6 +43,11 @@ def normal(*shape: int) -> Spec:
 def between(low: float, high: float, *shape: int) -> Spec:
     """Numbers uniform in [low, high)."""
     return Spec(shape, low, high)
+
+
+def fixed(low: float, high: float, *shape: int) -> Spec:
+    """Numbers uniform in [low, high) for an argument that has no gradient: a constant."""
+    return Spec(shape, low, high, fixed=True)
 
 
 def integers(high: int, *shape: int) -> Spec:

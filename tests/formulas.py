@@ -32,12 +32,90 @@ def norm_linear(x, gain, shift, w, b=None, norm="layer", eps=1e-5):
     return linear(layer_norm(x, gain, shift, eps) if norm == "layer" else rms_norm(x, gain, eps), w, b)
 
 
-def cross_entropy(logits, targets, ignore_index=-100, reduction="mean"):
-    losses = -np.take_along_axis(
-        scipy.special.log_softmax(logits, -1), np.where(targets == ignore_index, 0, targets)[..., None], -1
-    )[..., 0]
-    losses = np.where(targets == ignore_index, 0.0, losses)
-    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / np.sum(targets != ignore_index)}[reduction]
+def cross_entropy(logits, targets, ignore_index=-100, reduction="mean", label_smoothing=0.0, weight=None):
+    """Against a distribution over the classes: all on the target, or smoothed."""
+    classes = logits.shape[-1]
+    weight = np.ones(classes) if weight is None else weight
+    wanted = (1 - label_smoothing) * (np.arange(classes) == targets[..., None]) + label_smoothing / classes
+    losses = -np.sum(wanted * weight * scipy.special.log_softmax(logits, -1), -1)
+    return over_rows(losses, targets, weight, ignore_index, reduction)
+
+
+def nll_loss(x, targets, ignore_index=-100, reduction="mean", weight=None):
+    weight = np.ones(x.shape[-1]) if weight is None else weight
+    losses = -np.sum(weight * x * (np.arange(x.shape[-1]) == targets[..., None]), -1)
+    return over_rows(losses, targets, weight, ignore_index, reduction)
+
+
+def over_rows(losses, targets, weight, ignore_index, reduction):
+    kept = targets != ignore_index
+    losses = np.where(kept, losses, 0.0)
+    count = sum(weight[target] for target in np.asarray(targets)[kept])
+    return {"none": losses, "sum": losses.sum(), "mean": losses.sum() / count}[reduction]
+
+
+def reduced(losses, reduction):
+    losses = np.asarray(losses)
+    rows = losses.shape[0] if losses.ndim else 1
+    factors = {"none": 1, "sum": 1, "mean": 1 / max(losses.size, 1), "batchmean": 1 / rows}
+    return (losses if reduction == "none" else np.sum(losses)) * factors[reduction]
+
+
+def smooth_l1_loss(x, targets, reduction="mean", beta=1.0):
+    """Huber's loss over beta."""
+    losses = scipy.special.huber(beta, x - targets) / beta if beta else np.abs(x - targets)
+    return reduced(losses, reduction)
+
+
+def binary_cross_entropy_with_logits(x, targets, reduction="mean", weight=1.0, pos_weight=1.0):
+    right, wrong = scipy.special.log_expit(x), scipy.special.log_expit(-x)
+    pos_weight, weight = 1.0 if pos_weight is None else pos_weight, 1.0 if weight is None else weight
+    return reduced(-weight * (pos_weight * targets * right + (1 - targets) * wrong), reduction)
+
+
+def kl_div(x, targets, reduction="mean", log_target=False):
+    targets = np.exp(targets) if log_target else targets
+    return reduced(scipy.special.xlogy(targets, targets) - targets * x, reduction)
+
+
+def group_norm(x, groups, gain=None, shift=None, eps=1e-5):
+    by_channel = (-1, *(1,) * (x.ndim - 2))
+    parts = [(part - part.mean()) / np.sqrt(part.var() + eps) for row in x for part in np.split(row, groups)]
+    y = np.stack(parts).reshape(x.shape) if parts else x
+    return y * (1 if gain is None else gain.reshape(by_channel)) + (0 if shift is None else shift.reshape(by_channel))
+
+
+def attention(q, k, v, mask=None, causal=False, scale=None):
+    """One query at a time."""
+    y = np.zeros((*q.shape[:-1], v.shape[-1]))
+    shared = q.shape[-3] // k.shape[-3] if q.ndim > 2 else 1
+    if mask is not None:
+        mask = mask if mask.dtype.kind == "f" else np.where(mask, 0, -np.inf)
+        mask = np.broadcast_to(mask, (*y.shape[:-1], k.shape[-2]))
+    for place in np.ndindex(y.shape[:-1]):
+        keys = place[:-1] if q.ndim < 3 else (*place[:-2], place[-2] // shared)
+        scores = k[keys] @ q[place] * (q.shape[-1] ** -0.5 if scale is None else scale)
+        scores += 0 if mask is None else mask[place]
+        scores = scores[: place[-1] + 1] if causal else scores
+        if np.any(scores > -np.inf):
+            y[place] = scipy.special.softmax(scores) @ v[keys][: len(scores)]
+    return y
+
+
+def constant_pad(x, widths, value=0.0):
+    """Padded, then cut."""
+    wide = np.pad(x, [(max(a, 0), max(b, 0)) for a, b in widths], constant_values=value) if widths else x
+    return wide[tuple(slice(-min(a, 0), size + min(b, 0)) for (a, b), size in zip(widths, wide.shape))]
+
+
+def gather(x, axis, index):
+    taken = tuple(slice(None) if a == axis % x.ndim else slice(size) for a, size in enumerate(index.shape))
+    return np.take_along_axis(x[taken], index, axis)
+
+
+def argtopk(x, k, axis=-1, largest=True):
+    order = np.argsort(-x if largest else x, axis)
+    return np.take(order, range(k), axis)
 
 
 def causal_attention(qkv, heads):
@@ -81,6 +159,23 @@ FORMULAS = {
     "softplus": lambda x: np.logaddexp(0, x),
     "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "gelu": gelu,
+    "prod": lambda x, axis=None, keepdims=False: np.prod(x, axis=axis, keepdims=keepdims),
+    "cumsum": lambda x, axis: np.cumsum(x, axis),
+    "stack": lambda *parts, axis=0: np.stack(parts, axis),
+    "repeat": lambda x, repeats: np.tile(x, repeats),
+    "constant_pad": constant_pad,
+    "gather": gather,
+    "argtopk": argtopk,
+    "tril": lambda x, diagonal=0: x * np.tri(*x.shape[-2:], diagonal),
+    "triu": lambda x, diagonal=0: x * (1 - np.tri(*x.shape[-2:], diagonal - 1)),
+    "group_norm": group_norm,
+    "attention": attention,
+    "nll_loss": nll_loss,
+    "mse_loss": lambda x, targets, reduction="mean": reduced(np.square(x - targets), reduction),
+    "l1_loss": lambda x, targets, reduction="mean": reduced(np.abs(x - targets), reduction),
+    "smooth_l1_loss": smooth_l1_loss,
+    "binary_cross_entropy_with_logits": binary_cross_entropy_with_logits,
+    "kl_div": kl_div,
     "sum": lambda x, axis=None, keepdims=False: np.sum(x, axis=axis, keepdims=keepdims),
     "mean": lambda x, axis=None, keepdims=False: np.mean(x, axis=axis, keepdims=keepdims),
     "reshape": lambda x, shape: np.reshape(x, shape),

@@ -10,13 +10,13 @@ from test_ops import CASES, GRADIENTS, check_gradient, check_value
 import ag
 import nn
 import ownt
-from ag.ops import attention, embedding, fused, loss, norm
+from ag.ops import attention, embedding, fused, group_norm, loss, norm
 from ownt import kernel
 
 
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
-    for module in (kernel, norm, loss, embedding):
+    for module in (kernel, norm, group_norm, loss, embedding):
         monkeypatch.setattr(module, "PIECE", 4)
     monkeypatch.setattr(fused, "_ROWS", 2)
     monkeypatch.setattr(attention, "_TILE", 8)

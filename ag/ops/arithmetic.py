@@ -56,14 +56,18 @@ def broadcast_shape(name: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(result)
 
 
-def contribute(slot: GradSlot | None, function: Kernel, g: Tensor, *args: Any) -> None:
-    """Add function(g, *args), of g's shape, to a slot, summed over the axes its operand was broadcast along."""
+def contribute(
+    slot: GradSlot | None, function: Kernel, g: Tensor, *args: Any, shape: tuple[int, ...] | None = None
+) -> None:
+    """Add function(g, *args), of `shape` (g's by default), to a slot, summed where its operand was broadcast."""
     if slot is None:
         return
-    if slot.shape == g.shape:
+    if shape is None:
+        shape = g.shape
+    if slot.shape == shape:
         function(g, *args, out=slot.out())
         return
-    full = scratch.empty(g.shape, like=g, kind="workspace")
+    full = scratch.empty(shape, like=g, kind="workspace")
     function(g, *args, out=Out(full))
     kernels.sum_to(full, out=slot.out())
 

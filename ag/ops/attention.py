@@ -27,16 +27,16 @@ def _heads(packed: Any, heads: int) -> tuple[Any, Any, Any]:
     return parts[0], parts[1], parts[2]
 
 
-def _tiles(b: int, heads: int, t: int) -> Iterator[tuple[slice, slice]]:
+def tiles(b: int, heads: int, t: int, keys: int) -> Iterator[tuple[slice, slice]]:
     """(batch, query) tiles: many short sequences at once, or a stretch of one long sequence's queries."""
-    queries = max(1, min(t, max(_QUERIES, _TILE // max(heads * t, 1))))
-    batch = max(1, _TILE // max(heads * t * queries, 1))
+    queries = max(1, min(t, max(_QUERIES, _TILE // max(heads * keys, 1))))
+    batch = max(1, _TILE // max(heads * keys * queries, 1))
     for i in range(0, b, batch):
         for q in range(0, t, queries):
             yield slice(i, i + batch), slice(q, min(q + queries, t))
 
 
-def _product(a: Any, b: Any) -> Any:
+def product(a: Any, b: Any) -> Any:
     """a b for a stack of small matrices: on one thread, which is faster where each product is small."""
     with devices.of(a).one_thread():
         return a @ b
@@ -45,7 +45,7 @@ def _product(a: Any, b: Any) -> Any:
 def _scores(q: Any, k: Any, scale: float, rows: slice) -> Any:
     """Scaled scores of queries `rows` against keys 0 ... rows.stop - 1, -inf where a key is later."""
     xp = devices.module(q)
-    scores = _product(q[:, :, rows] * scale, k[:, :, : rows.stop].swapaxes(-1, -2))
+    scores = product(q[:, :, rows] * scale, k[:, :, : rows.stop].swapaxes(-1, -2))
     later = xp.arange(rows.stop) > xp.arange(rows.start, rows.stop)[:, None]
     scores[..., later] = -xp.inf
     return scores
@@ -58,7 +58,7 @@ def attention_kernel(qkv: Any, heads: int, *, out: Out, lse: Out) -> None:
     q, k, v = _heads(qkv, heads)
     scale = q.shape[-1] ** -0.5
     y = out.view((*out.array.shape[:2], heads, q.shape[-1]))
-    for batch, rows in _tiles(*q.shape[:3]):
+    for batch, rows in tiles(*q.shape[:3], q.shape[2]):
         p = _scores(q[batch], k[batch], scale, rows)
         top = p.max(-1, keepdims=True)
         p -= top
@@ -66,7 +66,7 @@ def attention_kernel(qkv: Any, heads: int, *, out: Out, lse: Out) -> None:
         total = p.sum(-1, keepdims=True)
         lse[batch, :, rows].store((top + xp.log(total))[..., 0])
         p /= total
-        y[batch, rows].store(_product(p, v[batch, :, : rows.stop]).swapaxes(1, 2))
+        y[batch, rows].store(product(p, v[batch, :, : rows.stop]).swapaxes(1, 2))
 
 
 @kernel
@@ -78,18 +78,18 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
     scale = q.shape[-1] ** -0.5
     g, y = (a.reshape(*a.shape[:2], heads, q.shape[-1]).swapaxes(1, 2) for a in (g, y))  # (B, H, T, D)
     inner = (g * y).sum(-1, keepdims=True)
-    for batch, rows in _tiles(*q.shape[:3]):
+    for batch, rows in tiles(*q.shape[:3], q.shape[2]):
         keys = slice(0, rows.stop)
         p = _scores(q[batch], k[batch], scale, rows)
         p -= lse[batch, :, rows, None]
         xp.exp(p, out=p)
-        dv[batch, :, keys] += _product(p.swapaxes(-1, -2), g[batch, :, rows])
-        dp = _product(g[batch, :, rows], v[batch, :, keys].swapaxes(-1, -2))
+        dv[batch, :, keys] += product(p.swapaxes(-1, -2), g[batch, :, rows])
+        dp = product(g[batch, :, rows], v[batch, :, keys].swapaxes(-1, -2))
         dp -= inner[batch, :, rows]
         dp *= p
         dp *= scale
-        dq[batch, :, rows] += _product(dp, k[batch, :, keys])
-        dk[batch, :, keys] += _product(dp.swapaxes(-1, -2), q[batch, :, rows])
+        dq[batch, :, rows] += product(dp, k[batch, :, keys])
+        dk[batch, :, keys] += product(dp.swapaxes(-1, -2), q[batch, :, rows])
 
 
 @kernel
@@ -100,11 +100,11 @@ def cached_attention_kernel(qkv: Any, start: int, *, out: Out, keys: Out, values
     past_keys, past_values = keys.array, values.array
     past_keys[:, :, start:stop], past_values[:, :, start:stop] = k, v
     xp = devices.module(qkv)
-    scores = _product(q * q.shape[-1] ** -0.5, past_keys[:, :, :stop].swapaxes(-1, -2))
+    scores = product(q * q.shape[-1] ** -0.5, past_keys[:, :, :stop].swapaxes(-1, -2))
     scores[..., xp.arange(stop) > xp.arange(start, stop)[:, None]] = -xp.inf
     p = xp.exp(scores - scores.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    out.view((*out.array.shape[:2], heads, q.shape[-1])).store(_product(p, past_values[:, :, :stop]).swapaxes(1, 2))
+    out.view((*out.array.shape[:2], heads, q.shape[-1])).store(product(p, past_values[:, :, :stop]).swapaxes(1, 2))
 
 
 def check(name: str, qkv: Tensor, heads: int) -> int:

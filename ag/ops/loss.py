@@ -9,7 +9,7 @@ from ag import kernels
 from ag.op import Indices, op
 from ag.ops import embedding, linear
 from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
-from ag.sample import Sample, integers, normal
+from ag.sample import Sample, fixed, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
 from ownt.kernel import PIECE, Out, kernel, stretches
@@ -21,11 +21,14 @@ _LEAST_ROWS = 64  # but at least so many rows, for the sake of the matrix produc
 
 
 @kernel
-def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, stats: Out) -> None:
-    """out = -log softmax(logits)[target], 0 for ignored rows; stats = (top, log(sum(e^(logits - top)))).
+def row_loss_kernel(
+    logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out
+) -> None:
+    """out = -log softmax(logits), weighted and smoothed (see cross_entropy), 0 for ignored rows;
+    stats = (top, log(sum(e^(logits - top)))).
 
     The two are not added: of large logits the sum would lose the digits that count.
-    Shapes: logits (N, V), targets (N,) -> out (N,), stats (N, 2)
+    Shapes: logits (N, V), targets (N,), weight (V,) or None -> out (N,), stats (N, 2)
     """
     xp = devices.module(logits)
     for part in _row_pieces(logits):
@@ -34,39 +37,55 @@ def row_loss_kernel(logits: Any, targets: Any, ignore: int, *, out: Out, stats: 
         rest = xp.log(xp.exp(z - top[:, None]).sum(1))
         stats[part, 0].store(top)
         stats[part, 1].store(rest)
-        chosen = z[xp.arange(len(t)), xp.where(t != ignore, t, 0)]
-        out[part].store(xp.where(t != ignore, (top - chosen) + rest, 0))
+        chosen = xp.where(t != ignore, t, 0)
+        value = (top - z[xp.arange(len(t)), chosen]) + rest
+        if weight is not None:
+            value *= weight[chosen]
+        if smoothing:
+            each = (top - z.T).T + rest[:, None]
+            spread = each.mean(1) if weight is None else each @ weight / len(weight)
+            value = (1 - smoothing) * value + smoothing * spread
+        out[part].store(xp.where(t != ignore, value, 0))
 
 
 @kernel
-def mean_loss_kernel(losses: Any, targets: Any, ignore: int, *, out: Out) -> None:
-    """out = the sum of the losses over the number of rows kept; NaN if there are none. Shapes: (N,), (N,) -> ()"""
-    out.store(losses.sum() / _count(losses, targets, ignore))
+def mean_loss_kernel(losses: Any, targets: Any, weight: Any, ignore: int, *, out: Out) -> None:
+    """out = the sum of the losses over what the rows kept count for; NaN if there are none. Shapes: (N,), (N,) -> ()"""
+    out.store(losses.sum() / _count(losses, targets, weight, ignore))
 
 
 @kernel
-def row_weight_kernel(g: Any, targets: Any, ignore: int, mean: bool, *, out: Out) -> None:
-    """out = what a row's loss counts for: g, over the number of rows kept if `mean`; 0 for ignored rows."""
-    share = g / _count(g, targets, ignore) if mean else g
+def row_share_kernel(g: Any, targets: Any, weight: Any, ignore: int, mean: bool, *, out: Out) -> None:
+    """out = a row's share of the gradient: g, over what the rows kept count for if `mean`; 0 for ignored rows."""
+    share = g / _count(g, targets, weight, ignore) if mean else g
     out.store(devices.module(g).where(targets != ignore, share, 0))
 
 
-def _count(like: Any, targets: Any, ignore: int) -> Any:
-    """How many rows are kept, as a number of the dtype of `like`."""
-    return (targets != ignore).sum(dtype=like.dtype)
+def _count(like: Any, targets: Any, weight: Any, ignore: int) -> Any:
+    """How many rows are kept, or the sum of the weights of their targets, as a number of the dtype of `like`."""
+    kept = targets != ignore
+    return kept.sum(dtype=like.dtype) if weight is None else weight[targets[kept]].sum(dtype=like.dtype)
 
 
 @kernel
-def row_loss_vjp(weight: Any, logits: Any, targets: Any, stats: Any, ignore: int, *, out: Out) -> None:
-    """out = weight (softmax(logits) - one at the target). `out` may be the logits themselves."""
+def row_loss_vjp(
+    share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
+) -> None:
+    """out = share (softmax(logits) - one at the target), weighted and smoothed. `out` may be the logits themselves."""
     xp = devices.module(logits)
     for part in _row_pieces(logits):
         t = targets[part]
         slope = logits[part] - stats[part, :1]
         slope -= stats[part, 1:]
         xp.exp(slope, out=slope)
-        slope[xp.arange(len(t)), xp.where(t != ignore, t, 0)] -= 1
-        slope *= weight[part, None]
+        chosen = xp.where(t != ignore, t, 0)
+        at_target = 1 - smoothing if weight is None else (1 - smoothing) * weight[chosen]
+        if weight is not None:
+            slope *= (at_target + smoothing * weight.mean())[:, None]
+        slope[xp.arange(len(t)), chosen] -= at_target
+        if smoothing:
+            slope -= smoothing / slope.shape[1] * (1 if weight is None else weight)
+        slope *= share[part, None]
         out[part].store(slope)
 
 
@@ -75,58 +94,80 @@ def _row_pieces(logits: Any) -> Iterator[slice]:
     return stretches(logits.shape[0], max(1, PIECE // logits.shape[1])) if logits.size else iter(())
 
 
-def check_targets(name: str, logits_shape: tuple[int, ...], targets: Tensor, ignore: int, reduction: str) -> None:
+def check_targets(
+    name: str, logits_shape: tuple[int, ...], targets: Tensor, weight: Tensor | None, ignore: int, reduction: str
+) -> None:
     """Raises: ValueError for shapes or an unknown reduction, IndexError for a target out of range."""
     if len(logits_shape) < 1 or targets.shape != logits_shape[:-1]:
         raise ValueError(f"{name}: expected logits (..., V) and targets (...); got {logits_shape} and {targets.shape}")
+    if weight is not None and weight.shape != logits_shape[-1:]:
+        raise ValueError(f"{name}: expected a weight for each of {logits_shape[-1]} classes; got {weight.shape}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"{name}: expected reduction to be one of {', '.join(REDUCTIONS)}; got {reduction!r}")
     embedding.check_range(name, f"targets (or {ignore}, ignored)", targets, logits_shape[-1], ignore)
 
 
-def reduced(losses: Tensor, targets: Tensor, ignore: int, reduction: str) -> Tensor:
+def check_smoothing(name: str, smoothing: float) -> None:
+    """Raises: ValueError for a label smoothing that is no share."""
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"{name}: expected label_smoothing from 0 to 1; got {smoothing}")
+
+
+def reduced(losses: Tensor, targets: Tensor, weight: Tensor | None, ignore: int, reduction: str) -> Tensor:
     """The losses of rows as one number: their sum, or the mean over rows that count."""
     if reduction == "none":
         return losses.view(targets.shape)
     y = scratch.empty((), like=losses)
     if reduction == "mean":
-        mean_loss_kernel(losses, vector(targets), ignore, out=Out(y))
+        mean_loss_kernel(losses, vector(targets), weight, ignore, out=Out(y))
     else:
         kernels.sum_to(losses, out=Out(y))
     return y
 
 
-def weights(g: Tensor, targets: Tensor, ignore: int, reduction: str) -> Tensor:
-    """What each row's loss counts for in the loss, times its gradient. Shapes: g () or that of targets -> (N,)"""
-    weight = scratch.empty((targets.size,), like=g, kind="workspace")
+def shares(g: Tensor, targets: Tensor, weight: Tensor | None, ignore: int, reduction: str) -> Tensor:
+    """Each row's share of the gradient. Shapes: g () or that of targets -> (N,)"""
+    share = scratch.empty((targets.size,), like=g, kind="workspace")
     flat = g if g.ndim == 0 else g.view((targets.size,))
-    row_weight_kernel(flat, vector(targets), ignore, reduction == "mean", out=Out(weight))
-    return weight
+    row_share_kernel(flat, vector(targets), weight, ignore, reduction == "mean", out=Out(share))
+    return share
 
 
 @op
-def cross_entropy(logits: Tensor, targets: Indices, ignore_index: int = IGNORE, reduction: str = "mean") -> Any:
+def cross_entropy(
+    logits: Tensor,
+    targets: Indices,
+    ignore_index: int = IGNORE,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    weight: Tensor | None = None,
+) -> Any:
     """y = -log softmax(logits)[target], averaged over the targets that are not `ignore_index`
 
-    NaN if there is no such target. reduction: "mean", "sum" or "none".
-    Shapes: logits (..., V), targets (...) -> y () or, with "none", (...)
-    Saves:  logits, targets, two numbers a row
+    NaN if there is no such target. reduction: "mean", "sum" or "none". label_smoothing: the share of the target that
+    all classes get evenly. weight: what each class counts for, also in the mean.
+    Shapes: logits (..., V), targets (...), weight (V,) -> y () or, with "none", (...)
+    Saves:  logits, targets, weight, two numbers a row
     Raises: IndexError for a target out of range
+    Source: Szegedy et al., arXiv 1512.00567, for the smoothing
     """
-    check_targets("cross_entropy", logits.shape, targets, ignore_index, reduction)
+    check_targets("cross_entropy", logits.shape, targets, weight, ignore_index, reduction)
+    check_smoothing("cross_entropy", label_smoothing)
     flat = rows(logits)
     losses = scratch.empty((flat.shape[0],), like=logits, kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=logits)
-    row_loss_kernel(flat, vector(targets), ignore_index, out=Out(losses), stats=Out(stats))
-    return reduced(losses, targets, ignore_index, reduction), (logits, targets, stats, ignore_index, reduction)
+    options = weight, ignore_index, label_smoothing
+    row_loss_kernel(flat, vector(targets), *options, out=Out(losses), stats=Out(stats))
+    y = reduced(losses, targets, weight, ignore_index, reduction)
+    return y, (logits, targets, weight, stats, ignore_index, label_smoothing, reduction)
 
 
 @cross_entropy.vjp
 def _(g: Tensor, saved: Any, dlogits: Any) -> None:
-    logits, targets, stats, ignore, reduction = saved
-    weight = weights(g, targets, ignore, reduction)
+    logits, targets, weight, stats, ignore, smoothing, reduction = saved
+    share = shares(g, targets, weight, ignore, reduction)
     with rows_out(dlogits) as out:
-        row_loss_vjp(weight, rows(logits), vector(targets), stats, ignore, out=out)
+        row_loss_vjp(share, rows(logits), vector(targets), weight, stats, ignore, smoothing, out=out)
 
 
 def _pieces(count: int, w: Tensor) -> Iterator[slice]:
@@ -135,7 +176,12 @@ def _pieces(count: int, w: Tensor) -> Iterator[slice]:
 
 @op
 def linear_cross_entropy(
-    x: Tensor, w: Tensor, targets: Indices, ignore_index: int = IGNORE, reduction: str = "mean"
+    x: Tensor,
+    w: Tensor,
+    targets: Indices,
+    ignore_index: int = IGNORE,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Any:
     """y = cross_entropy(x wᵀ, targets) without the logits: they are made and used a few rows at a time
 
@@ -145,26 +191,30 @@ def linear_cross_entropy(
     Source: Wijmans et al., arXiv 2411.09009, for the idea
     """
     linear.check("linear_cross_entropy", x, w, None)
-    check_targets("linear_cross_entropy", (*x.shape[:-1], w.shape[0]), targets, ignore_index, reduction)
+    shape = (*x.shape[:-1], w.shape[0])
+    check_targets("linear_cross_entropy", shape, targets, None, ignore_index, reduction)
+    check_smoothing("linear_cross_entropy", label_smoothing)
     flat, chosen = rows(x), vector(targets)
     losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=x)
+    options = None, ignore_index, label_smoothing
     for part in _pieces(flat.shape[0], w):
         logits = _logits(flat[part], w)
-        row_loss_kernel(logits, chosen[part], ignore_index, out=Out(losses[part]), stats=Out(stats[part]))
+        row_loss_kernel(logits, chosen[part], *options, out=Out(losses[part]), stats=Out(stats[part]))
         del logits  # before the next piece asks for the same bytes
-    return reduced(losses, targets, ignore_index, reduction), (x, w, targets, stats, ignore_index, reduction)
+    y = reduced(losses, targets, None, ignore_index, reduction)
+    return y, (x, w, targets, stats, ignore_index, label_smoothing, reduction)
 
 
 @linear_cross_entropy.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
-    x, w, targets, stats, ignore, reduction = saved
+    x, w, targets, stats, ignore, smoothing, reduction = saved
     flat, chosen = rows(x), vector(targets)
-    weight = weights(g, targets, ignore, reduction)
+    share = shares(g, targets, None, ignore, reduction)
     with rows_out(dx) as out:
         for part in _pieces(flat.shape[0], w):
             logits = _logits(flat[part], w)
-            row_loss_vjp(weight[part], logits, chosen[part], stats[part], ignore, out=Out(logits))
+            row_loss_vjp(share[part], logits, chosen[part], None, stats[part], ignore, smoothing, out=Out(logits))
             if dw:
                 matmul_kernel(logits.T, flat[part], out=dw.out())
             if out:
@@ -185,10 +235,14 @@ cross_entropy.samples = [
     Sample(normal(2, 3, 5), integers(5, 2, 3), reduction="none"),
     Sample(normal(6, 3), integers(3, 6), ignore_index=1),
     Sample(normal(5), integers(5)),
+    Sample(normal(4, 5), integers(5, 4), label_smoothing=0.1),
+    Sample(normal(6, 3), integers(3, 6), 1, "mean", 0.2, fixed(0.5, 2, 3)),
+    Sample(normal(6, 3), integers(3, 6), 0, "none", 0.0, fixed(0.5, 2, 3)),
 ]
 linear_cross_entropy.samples = [
     Sample(normal(4, 6), normal(5, 6), integers(5, 4)),
     Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="sum"),
     Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="none"),
     Sample(normal(150, 3), normal(4, 3), integers(4, 150), ignore_index=2),
+    Sample(normal(4, 6), normal(5, 6), integers(5, 4), label_smoothing=0.3),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from ag import kernels
@@ -12,7 +12,7 @@ from ag.op import op
 from ag.ops import arithmetic
 from ag.sample import Sample, normal
 from ag.slot import GradSlot
-from ownt import Tensor, scratch
+from ownt import Tensor, indexing, scratch
 from ownt import device as devices
 from ownt.kernel import Out, kernel
 
@@ -30,37 +30,43 @@ def affine_kernel(x: Any, w: Any, b: Any, *, out: Out) -> None:
     out.store(y if b is None else y + b)
 
 
-def rows(x: Tensor) -> Tensor:
-    """x (..., C) as a matrix (N, C): a view where the strides allow it, else a workspace copy."""
-    if x.ndim == 2:
-        return x
-    shape = (math.prod(x.shape[:-1]), x.shape[-1])
-    if x.is_contiguous:
+def shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """x in another shape: a view where the strides allow it, else a workspace copy."""
+    if x.is_contiguous or indexing.is_viewable(x, shape):
         return x.view(shape)
     copied = scratch.empty(x.shape, like=x, kind="workspace")
     kernels.copy(x, out=Out(copied))
     return copied.view(shape)
 
 
+def rows(x: Tensor) -> Tensor:
+    """x (..., C) as a matrix (N, C)."""
+    return x if x.ndim == 2 else shaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+
+
 def vector(x: Tensor) -> Tensor:
-    """x as a vector: a view where the strides allow it, else a workspace copy."""
-    return rows(x[..., None]).view((x.size,))
+    """x as a vector."""
+    return shaped(x, (x.size,))
 
 
 @contextmanager
-def rows_out(slot: GradSlot | None) -> Iterator[Out | None]:
-    """A slot's destination as a matrix (N, C); through a workspace where it is a window of other strides."""
+def shaped_out(slot: GradSlot | None, shape: tuple[int, ...]) -> Iterator[Out | None]:
+    """A slot's destination in another shape; through a workspace where it is a window of other strides."""
     if slot is None:
         yield None
         return
     out = slot.out()
-    shape = (math.prod(slot.shape[:-1]), slot.shape[-1])
-    if out.tensor.is_contiguous:
+    if out.tensor.is_contiguous or indexing.is_viewable(out.tensor, shape):
         yield out.view(shape)
     else:
         part = scratch.empty(shape, like=out.tensor, kind="workspace")
         yield Out(part)
         kernels.copy(part.view(slot.shape), out=out)
+
+
+def rows_out(slot: GradSlot | None) -> AbstractContextManager[Out | None]:
+    """A slot's destination as a matrix (N, C)."""
+    return shaped_out(slot, (math.prod(slot.shape[:-1]), slot.shape[-1]) if slot else ())
 
 
 @op(integers=True)

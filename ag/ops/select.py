@@ -1,4 +1,4 @@
-"""Choosing elements: maximum, minimum, where, clip, masked_fill. Ties as PyTorch's."""
+"""Choosing elements: maximum, minimum, where, clip, masked_fill, tril, triu. Ties as PyTorch's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from ag.ops.arithmetic import combined, contribute, result_for
 from ag.ops.unary import mapped, pointwise
 from ag.sample import Sample, between, integers, normal
 from ownt import Tensor, scratch
-from ownt.kernel import Out
+from ownt import device as devices
+from ownt.kernel import Kernel, Out, kernel
 
 maximum_kernel = pointwise("maximum", lambda xp, a, b: xp.maximum(a, b))
 minimum_kernel = pointwise("minimum", lambda xp, a, b: xp.minimum(a, b))
@@ -117,6 +118,53 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     clip_vjp(g, *saved, out=dx.out())
 
 
+@kernel
+def tril_kernel(x: Any, diagonal: int, *, out: Out) -> None:
+    out.store(devices.module(x).tril(x, diagonal))
+
+
+@kernel
+def triu_kernel(x: Any, diagonal: int, *, out: Out) -> None:
+    out.store(devices.module(x).triu(x, diagonal))
+
+
+def triangle(name: str, function: Kernel, x: Tensor, diagonal: int) -> Tensor:
+    """A triangle of matrices. Raises: ValueError for a number or a vector."""
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected matrices (..., M, N); got shape {x.shape}. Use reshape or unsqueeze")
+    return mapped(function, x, diagonal)
+
+
+@op(integers=True)
+def tril(x: Tensor, diagonal: int = 0) -> Any:
+    """y = x on the diagonal and below, 0 above; a positive `diagonal` moves the border so many places up
+
+    Shapes: x (..., M, N) -> y the same
+    Saves:  the number
+    """
+    return triangle("tril", tril_kernel, x, diagonal), (diagonal,)
+
+
+@tril.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    tril_kernel(g, *saved, out=dx.out())
+
+
+@op(integers=True)
+def triu(x: Tensor, diagonal: int = 0) -> Any:
+    """y = x on the diagonal and above, 0 below; a positive `diagonal` moves the border so many places up
+
+    Shapes: x (..., M, N) -> y the same
+    Saves:  the number
+    """
+    return triangle("triu", triu_kernel, x, diagonal), (diagonal,)
+
+
+@triu.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    triu_kernel(g, *saved, out=dx.out())
+
+
 _pairs = [
     Sample(normal(3, 4), normal(3, 4)),
     Sample(normal(3, 1), normal(4)),
@@ -136,3 +184,9 @@ masked_fill.samples = [
     Sample(normal(4), integers(2, 2, 4), 1.0),
 ]
 clip.samples = [Sample(normal(9), -0.5, 0.5), Sample(normal(3, 4), low=0.1), Sample(between(-2, 2, 7), high=1.0)]
+tril.samples = triu.samples = [
+    Sample(normal(3, 4)),
+    Sample(normal(4, 3), 1),
+    Sample(normal(2, 3, 3), diagonal=-1),
+    Sample(normal(0, 3)),
+]

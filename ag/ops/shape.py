@@ -1,4 +1,4 @@
-"""Shapes: views (reshape, transpose, getitem), whose gradients are windows; index and concat, which copy."""
+"""Shapes: views (reshape, transpose, getitem), whose gradients are windows; and index, which copies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from ag import kernels
 from ag.node import Node
 from ag.op import op, view_op
-from ag.ops import reduce
 from ag.sample import Sample, normal
 from ownt import Tensor, indexing, scratch
 from ownt import device as devices
@@ -98,44 +97,6 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     index_vjp(g, saved[0], out=dx.out(zero=True))
 
 
-@op(integers=True)
-def concat(*parts: Tensor, axis: int = 0) -> Any:
-    """y = the parts joined along an existing axis
-
-    Shapes: parts equal but along `axis` -> y their sizes there added up
-    Saves:  the axis, the sizes along it
-    """
-    if not parts:
-        raise ValueError("concat: expected one tensor or more; got none")
-    (axis,) = reduce.normal_axes("concat", axis, parts[0].ndim)
-    rest = [part.shape[:axis] + part.shape[axis + 1 :] for part in parts]
-    if any(shape != rest[0] or part.ndim != parts[0].ndim for shape, part in zip(rest, parts, strict=True)):
-        shapes = " and ".join(str(part.shape) for part in parts)
-        raise ValueError(f"concat: expected shapes equal but along axis {axis}; got {shapes}")
-    sizes = tuple(part.shape[axis] for part in parts)
-    y = scratch.empty((*parts[0].shape[:axis], sum(sizes), *parts[0].shape[axis + 1 :]), like=parts[0])
-    for part, key in zip(parts, _stretches(sizes, axis), strict=True):
-        kernels.copy(part, out=Out(y[key]))
-    return y, (axis, sizes)
-
-
-@concat.vjp
-def _(g: Tensor, saved: Any, *slots: Any) -> None:
-    axis, sizes = saved
-    for slot, key in zip(slots, _stretches(sizes, axis), strict=True):
-        if slot:
-            slot.lend(g[key])
-
-
-def _stretches(sizes: tuple[int, ...], axis: int) -> list[tuple[slice, ...]]:
-    """The key of each part within the whole."""
-    keys, start = [], 0
-    for size in sizes:
-        keys.append((*(slice(None),) * axis, slice(start, start + size)))
-        start += size
-    return keys
-
-
 reshape.samples = [
     Sample(normal(3, 4), (2, 6)),
     Sample(normal(3, 4), (-1,)),
@@ -161,10 +122,4 @@ index.samples = [
     Sample(normal(4, 5), ([0, 1], [3, 3])),
     Sample(normal(4), ([True, False, True, True],)),
     Sample(normal(4, 5), (slice(1, 3), [0, 0, 4])),
-]
-concat.samples = [
-    Sample([normal(2, 3), normal(4, 3)]),
-    Sample([normal(2, 3), normal(2, 1), normal(2, 2)], axis=-1),
-    Sample([normal(3)], axis=0),
-    Sample([normal(0, 2), normal(1, 2)]),
 ]
