@@ -114,7 +114,7 @@ class Op:
             if type(arg) is nodes.Node:
                 values[i] = arg.tensor
                 wanted = wanted or arg.slot is not None
-            elif type(arg) is not Tensor and arg is not None:
+            elif type(arg) is not Tensor and not (arg is None and self._is_optional(i)):
                 values[i] = self._constant(arg, i)
         self._check(values)
         outer, state.op = state.op, self.name
@@ -164,7 +164,15 @@ class Op:
         if getattr(value, "shape", None) == () and not devices.is_array(value):
             value = value.item()  # NumPy's scalars are as weak as Python's
         kind = self._kinds[0] if self.variadic else self._kinds[i]
-        return value if isinstance(value, (bool, int, float)) and "float" in kind else nodes.as_tensor(value)
+        if isinstance(value, (bool, int, float)) and "float" in kind:
+            return value
+        try:
+            return nodes.as_tensor(value)
+        except TypeError:
+            raise TypeError(f"{self.name}: expected a tensor, an array or numbers; got {value!r}") from None
+
+    def _is_optional(self, i: int) -> bool:
+        return not self.variadic and "None" in self._kinds[i]
 
     def _check(self, values: list[Any]) -> None:
         """One dtype and one device among the tensors, floats unless the op takes integers too; integers for indices."""

@@ -46,6 +46,14 @@ def is_float(dtype: numpy.dtype) -> bool:
     return dtype.kind == "f"
 
 
+def holds(dtype: numpy.dtype, number: Any) -> bool:
+    """Whether a Python number can stand beside tensors of `dtype` without a change of type or a wrap."""
+    if dtype.kind in "iu":
+        limits = numpy.iinfo(dtype)
+        return isinstance(number, int) and limits.min <= number <= limits.max
+    return isinstance(number, bool if dtype.kind == "b" else (int, float))
+
+
 def is_integer(dtype: numpy.dtype) -> bool:
     """Whether it holds integers, signed or not."""
     return dtype.kind in "iu"

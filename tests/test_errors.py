@@ -113,6 +113,7 @@ SHAPES = [
      "binary_cross_entropy_with_logits: expected x and targets of one shape; got (2,) and (1,)"),
     (lambda: ag.binary_cross_entropy_with_logits(f32(2), f32(2), "mean", f32(3)),
      "binary_cross_entropy_with_logits: expected shapes that broadcast"),
+    (lambda: ag.hardtanh(f32(2), 1.0, 0.5), "hardtanh: expected min_val no larger than max_val; got 1.0 and 0.5"),
     (lambda: ag.dropout(f32(2), 1.5), "dropout: expected a probability p from 0 to 1; got 1.5"),
 ]  # fmt: skip
 
@@ -123,7 +124,18 @@ DTYPES = [
     (lambda: ag.linear(f32(2, 3), f64(4, 3)), "linear: expected tensors of one dtype"),
     (lambda: ag.concat([f32(2), f64(2)]), "concat: expected tensors of one dtype"),
     (lambda: f32(2) + ints(2), "add: expected tensors of one dtype; got float32 and int64"),
-    (lambda: ag.add(ints(2), 0.5), "add: expected a float tensor beside the number 0.5; got int64"),
+    (lambda: ag.add(ints(2), 0.5),
+     "add: expected a number that int64 can hold; got 0.5. Convert the tensor: astype('float32')"),
+    (lambda: ag.add(ownt.zeros(2, dtype="uint8"), 300), "add: expected a number that uint8 can hold; got 300. Convert"),
+    (lambda: 1 - ag.constant([True]), "sub: expected a number that bool can hold; got 1. .*astype('int64')"),
+    (lambda: -ag.constant([True]), "neg: expected numbers; got bool. Use 1 - x.astype('int64')"),
+    (lambda: f32(2).masked_fill([True, False], 1j), "masked_fill: expected a number that float32 can hold; got 1j"),
+    (lambda: ag.masked_fill(ints(2), [True, False], 0.5), "masked_fill: .*that int64 can hold; got 0.5"),
+    (lambda: ag.clip(ints(2), 0.5, 2), "clip: expected a number that int64 can hold; got 0.5"),
+    (lambda: ag.pad(ints(2), (1, 1), value=0.5), "constant_pad: expected a number that int64 can hold; got 0.5"),
+    (lambda: ag.concat([f32(2), None]), "concat: expected a tensor, an array or numbers; got None"),
+    (lambda: ag.exp(None), "exp: expected a tensor, an array or numbers; got None"),
+    (lambda: ag.exp("x"), "exp: expected a tensor, an array or numbers; got 'x'"),
     (lambda: ag.div(ints(2), ints(2)), "div: expected a float tensor; got int64"),
     (lambda: ag.mean(ints(2)), "mean: expected a float tensor; got int64"),
     (lambda: ag.exp(ints(2)), "exp: expected a float tensor; got int64"),
@@ -243,5 +255,5 @@ def test_integers():
     for call in (ag.layer_norm, ag.dropout, ag.rms_norm, ag.exp, lambda x: ag.causal_attention(x, 1)):
         with pytest.raises(TypeError, match="expected a float tensor; got int64"):
             call(ownt.zeros(1, 2, 3, dtype="int64"))
-    with pytest.raises(TypeError, match="beside the number 2.5"):
+    with pytest.raises(TypeError, match="that int64 can hold; got 2.5"):
         ints + np.float64(2.5)

@@ -104,8 +104,8 @@ def hardtanh(x: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     Shapes: x any -> y the same
     Saves:  x
     """
-    if not min_val < max_val:
-        raise ValueError(f"hardtanh: expected min_val below max_val; got {min_val} and {max_val}")
+    if not min_val <= max_val:
+        raise ValueError(f"hardtanh: expected min_val no larger than max_val; got {min_val} and {max_val}")
     return mapped(hardtanh_kernel, x, min_val, max_val), (x, min_val, max_val)
 
 

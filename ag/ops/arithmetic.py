@@ -10,6 +10,7 @@ from ag.sample import Sample, between, normal
 from ag.slot import GradSlot
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt import dtype as dtypes
 from ownt.kernel import Kernel, Out, kernel
 
 Operand = Tensor | float
@@ -18,17 +19,24 @@ Operand = Tensor | float
 def result_for(name: str, a: Operand, b: Operand) -> Tensor:
     """The uninitialised result of a binary op, of the operands' broadcast shape.
 
-    Raises: ValueError if the shapes do not broadcast; TypeError for a fraction added to integers.
+    Raises: ValueError if the shapes do not broadcast; TypeError for a number that the tensor's dtype cannot hold.
     """
     tensors = [x for x in (a, b) if type(x) is Tensor]
     if not tensors:
         raise TypeError(f"{name}: expected a tensor among its arguments; got the numbers {a} and {b}")
-    number = next((x for x in (a, b) if type(x) is float), None)
-    if number is not None and tensors[0].dtype.kind != "f":
-        raise TypeError(
-            f"{name}: expected a float tensor beside the number {number}; got {tensors[0].dtype}. Use astype('float32')"
-        )
+    for number in (a, b):
+        if type(number) is not Tensor:
+            check_number(name, number, tensors[0])
     return scratch.empty(broadcast_shape(name, *(t.shape for t in tensors)), like=tensors[0])
+
+
+def check_number(name: str, number: Any, x: Tensor) -> None:
+    """Raises: TypeError naming the op for a number that x's dtype cannot hold: a fraction beside integers."""
+    if not dtypes.holds(x.dtype, number):
+        wanted = "float32" if isinstance(number, float) else "int64"
+        raise TypeError(
+            f"{name}: expected a number that {x.dtype} can hold; got {number!r}. Convert the tensor: astype('{wanted}')"
+        )
 
 
 def combined(name: str, function: Kernel, a: Operand, b: Operand) -> Tensor:
@@ -208,6 +216,11 @@ def _(g: Tensor, saved: Any, da: Any, db: Any) -> None:
     contribute(db, div_vjp_divisor, g, a, b)
 
 
+@kernel(elementwise=True)
+def neg_kernel(x: Any, *, out: Out) -> None:
+    out.store(-x)
+
+
 @op(integers=True)
 def neg(x: Tensor) -> Any:
     """y = -x
@@ -215,14 +228,16 @@ def neg(x: Tensor) -> Any:
     Shapes: x any -> y the same
     Saves:  nothing
     """
+    if x.dtype == dtypes.bool_:
+        raise TypeError("neg: expected numbers; got bool. Use 1 - x.astype('int64')")
     y = scratch.empty(x.shape, like=x)
-    kernels.scale(x, -1, out=Out(y))
+    neg_kernel(x, out=Out(y))
     return y, ()
 
 
 @neg.vjp
 def _(g: Tensor, saved: Any, dx: Any) -> None:
-    kernels.scale(g, -1, out=dx.out())
+    neg_kernel(g, out=dx.out())
 
 
 @op(integers=True)

@@ -8,6 +8,7 @@ import ag
 from ag import kernels
 from ag.node import Node
 from ag.op import composed, op
+from ag.ops import arithmetic
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
 from ownt.kernel import Out
@@ -17,7 +18,7 @@ Widths = tuple[tuple[int, int], ...]  # (before, after) of each axis
 
 
 @op(integers=True)
-def constant_pad(x: Tensor, widths: Widths, value: float = 0.0) -> Any:
+def constant_pad(x: Tensor, widths: Widths, value: float = 0) -> Any:
     """y = x with margins of one value, `widths` (before, after) of each axis; negative widths cut off
 
     Shapes: x any -> y its sizes with the widths added
@@ -29,6 +30,7 @@ def constant_pad(x: Tensor, widths: Widths, value: float = 0.0) -> Any:
             f"constant_pad: expected (before, after) for each axis, cutting off no more than there is; "
             f"got {widths} for shape {x.shape}"
         )
+    arithmetic.check_number("constant_pad", value, x)
     y = scratch.empty(tuple(size + a + b for size, (a, b) in zip(x.shape, widths, strict=True)), like=x)
     kernels.fill(value, out=Out(y))
     inside, kept = _overlap(x.shape, widths)
@@ -53,7 +55,7 @@ def _overlap(shape: tuple[int, ...], widths: Widths) -> tuple[tuple[slice, ...],
 
 
 @composed
-def pad(x: Any, widths: tuple[int, ...], mode: str = "constant", value: float = 0.0) -> Node:
+def pad(x: Any, widths: tuple[int, ...], mode: str = "constant", value: float = 0) -> Node:
     """x with margins: of one value or, by mode, "reflect", "replicate" or "circular", of its own elements
 
     widths: (before, after) of the last axis, then of the one before it, and so on; negative ones cut off.
@@ -83,7 +85,7 @@ def _pairs(shape: tuple[int, ...], widths: tuple[int, ...], mode: str) -> Widths
     pairs = ((0, 0),) * (len(shape) - len(given)) + given
     for size, pair in zip(shape, pairs, strict=True):
         left = size + min(pair[0], 0) + min(pair[1], 0)
-        most = {"reflect": size - 1, "circular": left, "replicate": max(pair) if left else 0}.get(mode, max(pair))
+        most = {"reflect": size - 1, "circular": left, "replicate": max(pair) if size else 0}.get(mode, max(pair))
         if left < 0 or max(pair) > max(most, 0):
             raise ValueError(
                 f"pad: expected widths that cut off no more than there is and, unless the mode is constant, add no "

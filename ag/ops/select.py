@@ -91,6 +91,7 @@ def masked_fill(x: Tensor, mask: Mask, value: float) -> Any:
     Shapes: x, mask broadcast -> y
     Saves:  mask
     """
+    arithmetic.check_number("masked_fill", value, x)
     y = scratch.empty(arithmetic.broadcast_shape("masked_fill", x.shape, mask.shape), like=x)
     where_kernel(mask, value, x, out=Out(y))
     return y, (mask,)
@@ -110,6 +111,9 @@ def clip(x: Tensor, low: float | None = None, high: float | None = None) -> Any:
     """
     if low is None and high is None:
         raise ValueError("clip: expected a bound; got neither low nor high")
+    for bound in (low, high):
+        if bound is not None:
+            arithmetic.check_number("clip", bound, x)
     return mapped(clip_kernel, x, low, high), (x, low, high)
 
 

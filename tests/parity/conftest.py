@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import opinfo
 import pytest
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
@@ -30,6 +31,8 @@ def same():
 
 
 def pytest_terminal_summary(terminalreporter):
+    for line in opinfo.summary():
+        terminalreporter.write_line(line)
     if compared:
         counts = ", ".join(f"{name} {count}" for name, count in sorted(compared.items()))
         terminalreporter.write_line(f"{compared.total()} arrays compared with torch's: {counts}")
