@@ -12,11 +12,11 @@ import argparse
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import heap
 import numpy
 
 CASES = ("linears", "tied", "reused", "slices")
@@ -91,27 +91,6 @@ def warm_up(framework: str, case: str) -> None:
     ag.sum(ag.linear(a, layer.weight)).backward()
 
 
-def heap_peak(run: Callable[[], None]) -> int:
-    """The most bytes allocated in `run` and not yet freed, at any instant, by memray's records."""
-    import memray
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "run.bin"
-        with memray.Tracker(file):
-            run()
-        frees = {memray.AllocatorType.FREE, memray.AllocatorType.MUNMAP}
-        live: dict[int, int] = {}
-        now = peak = 0
-        for record in memray.FileReader(file).get_allocation_records():
-            if record.allocator in frees:
-                now -= live.pop(record.address, 0)
-            else:
-                live[record.address] = record.size
-                now += record.size
-                peak = max(peak, now)
-    return peak
-
-
 def measure(framework: str, case: str, doubled: bool = False) -> dict[str, Any]:
     """Run one case in this process. `doubled` holds a second buffer of the gradients' size: a control."""
     warm_up(framework, case)
@@ -127,8 +106,8 @@ def measure(framework: str, case: str, doubled: bool = False) -> dict[str, Any]:
         "case": case,
         "framework": framework,
         "parameter_bytes": size,
-        "first": heap_peak(step),
-        "second": heap_peak(step),
+        "first": heap.peak_bytes(step),
+        "second": heap.peak_bytes(step),
     }
 
 

@@ -156,7 +156,7 @@ FORMULAS = {
     "hardtanh": lambda x, min_val=-1.0, max_val=1.0: np.minimum(np.maximum(x, min_val), max_val),
     "sigmoid": scipy.special.expit,
     "silu": lambda x: x * scipy.special.expit(x),
-    "softplus": lambda x: np.logaddexp(0, x),
+    "softplus": lambda x, beta=1.0, threshold=20.0: np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta),
     "mish": lambda x: x * np.tanh(np.logaddexp(0, x)),
     "gelu": gelu,
     "prod": lambda x, axis=None, keepdims=False: np.prod(x, axis=axis, keepdims=keepdims),

@@ -114,6 +114,7 @@ SHAPES = [
     (lambda: ag.binary_cross_entropy_with_logits(f32(2), f32(2), "mean", f32(3)),
      "binary_cross_entropy_with_logits: expected shapes that broadcast"),
     (lambda: ag.hardtanh(f32(2), 1.0, 0.5), "hardtanh: expected min_val no larger than max_val; got 1.0 and 0.5"),
+    (lambda: ag.softplus(f32(2), 0.0), "softplus: expected beta above 0; got 0.0"),
     (lambda: ag.dropout(f32(2), 1.5), "dropout: expected a probability p from 0 to 1; got 1.5"),
 ]  # fmt: skip
 

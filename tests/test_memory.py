@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import subprocess
@@ -179,10 +178,21 @@ def test_zero_grad_frees_and_keeping_keeps(tmp_path):
 
 def measured_apart(*arguments: str) -> dict:
     """The figures of a case of bench/gradient_peak.py, from a process of its own."""
-    spec = importlib.util.spec_from_file_location("gradient_peak", ROOT / "bench" / "gradient_peak.py")
-    bench = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(bench)
-    return bench.measured_apart(*arguments)
+    return from_process(ROOT / "bench" / "gradient_peak.py", "--run", *arguments)
+
+
+def from_process(*command: object) -> dict:
+    """What a script prints as JSON."""
+    arguments = [sys.executable, *map(str, command)]
+    return json.loads(subprocess.run(arguments, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_the_three_counts_of_the_mlp_bench(control):
+    found = from_process(ROOT / "bench" / "mlp_mem.py", "--run", "mlp", *["--control"] * control)
+    expected = found["parameter_bytes"] * (2 if control else 1)
+    assert found["gradient_bytes_by_ledger"] == found["gradient_bytes_by_memray"] == expected
+    assert found["at_the_peak"]["optimizer"] == 2 * found["parameter_bytes"]
 
 
 def within(growth: int, parameters: int, share: float) -> bool:
@@ -205,8 +215,7 @@ def test_a_doubled_buffer_shows_in_the_heap_growth():
 
 
 def many_steps(*arguments: str) -> dict:
-    command = [sys.executable, str(ROOT / "tests" / "many_steps.py"), *arguments]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout)
+    return from_process(ROOT / "tests" / "many_steps.py", *arguments)
 
 
 def test_10000_steps_without_garbage_collection_do_not_grow():

@@ -26,9 +26,9 @@ def logistic(xp: Any, x: Any) -> Any:
     return xp.where(x >= 0, 1, e) / (1 + e)
 
 
-def softplus_of(xp: Any, x: Any) -> Any:
-    """ln(1 + e^x), likewise; x itself above 20, as PyTorch's"""
-    return xp.where(x > 20, x, xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))))
+def softplus_of(xp: Any, x: Any, threshold: float = 20.0) -> Any:
+    """ln(1 + e^x), likewise; x itself above the threshold"""
+    return xp.where(x > threshold, x, xp.maximum(x, 0) + xp.log1p(xp.exp(-xp.abs(x))))
 
 
 def silu_slope(xp: Any, g: Any, x: Any) -> Any:
@@ -53,7 +53,6 @@ relu = unary(
 )
 sigmoid = unary("sigmoid", "y = 1 / (1 + e^-x)", logistic, lambda xp, g, y: g * y * (1 - y), "y", _anywhere)
 silu = unary("silu", "y = x sigmoid(x)", lambda xp, x: x * logistic(xp, x), silu_slope, "x", _anywhere)
-softplus = unary("softplus", "y = ln(1 + e^x)", softplus_of, lambda xp, g, x: g * logistic(xp, x), "x", _anywhere)
 mish = unary(
     "mish", "y = x tanh(softplus(x))", lambda xp, x: x * xp.tanh(softplus_of(xp, x)), mish_slope, "x", _anywhere
 )
@@ -62,6 +61,10 @@ leaky_relu_kernel = pointwise("leaky_relu", lambda xp, x, slope: xp.where(x > 0,
 leaky_relu_vjp = pointwise("leaky_relu_vjp", lambda xp, g, x, slope: xp.where(x > 0, g, slope * g))
 elu_kernel = pointwise("elu", lambda xp, x, alpha: xp.where(x > 0, x, alpha * xp.expm1(xp.minimum(x, 0))))
 elu_vjp = pointwise("elu_vjp", lambda xp, g, x, alpha: xp.where(x > 0, g, g * alpha * xp.exp(xp.minimum(x, 0))))
+softplus_kernel = pointwise("softplus", lambda xp, x, beta, threshold: softplus_of(xp, beta * x, threshold) / beta)
+softplus_vjp = pointwise(
+    "softplus_vjp", lambda xp, g, x, beta, threshold: xp.where(beta * x > threshold, g, g * logistic(xp, beta * x))
+)
 hardtanh_kernel = pointwise("hardtanh", lambda xp, x, low, high: xp.clip(x, low, high))
 hardtanh_vjp = pointwise("hardtanh_vjp", lambda xp, g, x, low, high: xp.where((x <= low) | (x >= high), 0, g))
 
@@ -95,6 +98,23 @@ def elu(x: Tensor, alpha: float = 1.0) -> Any:
 @elu.vjp
 def _(g: Tensor, saved: Any, dx: Any) -> None:
     elu_vjp(g, *saved, out=dx.out())
+
+
+@op
+def softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Any:
+    """y = ln(1 + e^(beta x)) / beta, and x itself where beta x is above the threshold
+
+    Shapes: x any -> y the same
+    Saves:  x
+    """
+    if not beta > 0:
+        raise ValueError(f"softplus: expected beta above 0; got {beta}")
+    return mapped(softplus_kernel, x, beta, threshold), (x, beta, threshold)
+
+
+@softplus.vjp
+def _(g: Tensor, saved: Any, dx: Any) -> None:
+    softplus_vjp(g, *saved, out=dx.out())
 
 
 @op
@@ -168,6 +188,7 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
 
 leaky_relu.samples = _off_zero + [Sample(sample.args[0], negative_slope=0.3) for sample in _off_zero]
 elu.samples = _off_zero + [Sample(sample.args[0], alpha=0.5) for sample in _off_zero]
+softplus.samples = [*_anywhere, Sample(normal(9), beta=0.3), Sample(between(-9, 9, 9), 2.0, 5.0)]
 hardtanh.samples = [
     *_off_zero[2:],
     Sample(between(-0.9, 0.9, 9)),

@@ -36,6 +36,11 @@ def tiles(b: int, heads: int, t: int, keys: int) -> Iterator[tuple[slice, slice]
             yield slice(i, i + batch), slice(q, min(q + queries, t))
 
 
+def _causal_tiles(q: Any) -> Iterator[tuple[slice, slice]]:
+    b, heads, t, _ = q.shape
+    return tiles(b, heads, t, t)
+
+
 def product(a: Any, b: Any) -> Any:
     """a b for a stack of small matrices: on one thread, which is faster where each product is small."""
     with devices.of(a).one_thread():
@@ -58,7 +63,7 @@ def attention_kernel(qkv: Any, heads: int, *, out: Out, lse: Out) -> None:
     q, k, v = _heads(qkv, heads)
     scale = q.shape[-1] ** -0.5
     y = out.view((*out.array.shape[:2], heads, q.shape[-1]))
-    for batch, rows in tiles(*q.shape[:3], q.shape[2]):
+    for batch, rows in _causal_tiles(q):
         p = _scores(q[batch], k[batch], scale, rows)
         top = p.max(-1, keepdims=True)
         p -= top
@@ -78,7 +83,7 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
     scale = q.shape[-1] ** -0.5
     g, y = (a.reshape(*a.shape[:2], heads, q.shape[-1]).swapaxes(1, 2) for a in (g, y))  # (B, H, T, D)
     inner = (g * y).sum(-1, keepdims=True)
-    for batch, rows in tiles(*q.shape[:3], q.shape[2]):
+    for batch, rows in _causal_tiles(q):
         keys = slice(0, rows.stop)
         p = _scores(q[batch], k[batch], scale, rows)
         p -= lse[batch, :, rows, None]

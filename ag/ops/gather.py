@@ -70,7 +70,8 @@ def argtopk_kernel(x: Any, k: int, axis: int, largest: bool, *, out: Out) -> Non
         order = x.shape[axis] - 1 - x[backwards].argsort(axis, kind="stable")[backwards]
     else:
         order = x.argsort(axis, kind="stable")
-    out.store(order[(*along, slice(0, k))])
+    first = (*along, slice(0, k))
+    out.store(order[first])
 
 
 @op(integers=True)

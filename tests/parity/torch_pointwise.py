@@ -36,7 +36,7 @@ FUNCTIONS = {
     **{name: partial(method, name) for name in METHODS},
     **{name: partial(functional, name) for name in FUNCTIONALS},
 }
-OPTIONS = {"leaky_relu": (0.3,), "elu": (0.5,), "hardtanh": (-0.5, 2.0)}
+OPTIONS = {"leaky_relu": (0.3,), "elu": (0.5,), "softplus": (2.0, 3.0), "hardtanh": (-0.5, 2.0)}
 
 
 def cases(extreme: list[Any]) -> dict[str, tuple[tuple, dict[str, Any]]]:
