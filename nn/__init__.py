@@ -1,17 +1,48 @@
 """Models and training: modules, a GPT, optimizers, schedules, saving, and the command line."""
 
-from nn import data, generate, init, schedule
-from nn.container import ModuleList, Sequential
+from nn import data, generate, init, optim, schedule
+from nn.activation import (
+    ELU,
+    GELU,
+    Hardtanh,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from nn.attention import MultiheadAttention
+from nn.container import ModuleDict, ModuleList, Sequential
 from nn.errors import InputError
 from nn.gpt import GPT, GPTConfig
-from nn.layers import GELU, Dropout, Embedding, LayerNorm, Linear, ReLU, RMSNorm, Tanh
+from nn.layers import Dropout, Embedding, Flatten, Identity, Linear
+from nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
 from nn.mlp import MLP
 from nn.module import Module
-from nn.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_
+from nn.norm import GroupNorm, LayerNorm, RMSNorm
+from nn.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    GradScaler,
+    Lion,
+    Optimizer,
+    RMSprop,
+    clip_grad_norm_,
+    clip_grad_value_,
+    decay_groups,
+)
 from nn.tokenizer import CharTokenizer
 
 __all__ = [
-    "GELU", "GPT", "MLP", "SGD", "Adam", "AdamW", "CharTokenizer", "Dropout", "Embedding", "GPTConfig", "InputError",
-    "LayerNorm", "Linear", "Module", "ModuleList", "Optimizer", "RMSNorm", "ReLU", "Sequential", "Tanh",
-    "clip_grad_norm_", "data", "generate", "init", "schedule",
+    "ELU", "GELU", "GPT", "MLP", "SGD", "Adam", "AdamW", "BCEWithLogitsLoss", "CharTokenizer", "CrossEntropyLoss",
+    "Dropout", "Embedding", "Flatten", "GPTConfig", "GradScaler", "GroupNorm", "Hardtanh", "Identity", "InputError",
+    "KLDivLoss", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "Lion", "LogSoftmax", "MSELoss", "Mish", "Module",
+    "ModuleDict", "ModuleList", "MultiheadAttention", "NLLLoss", "Optimizer", "RMSNorm", "RMSprop", "ReLU",
+    "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "clip_grad_norm_",
+    "clip_grad_value_", "data", "decay_groups", "generate", "init", "optim", "schedule",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ import ownt
 from nn import generate, memory_check, presets, saving, train
 from nn.errors import InputError
 from nn.gpt import GPT
-from nn.progress import Display
+from nn.progress import Display, log_to
 
 
 def run_train(config: presets.TrainConfig) -> int:
@@ -25,8 +25,8 @@ def run_train(config: presets.TrainConfig) -> int:
     trainer = train.Trainer(config)
     saving.check_writable(config.out)
     say(f"{config.preset}: {trainer.model.config}")
-    with Display(config.steps) as display, stopping(trainer):
-        trainer.run(display.show)
+    with log_to(config.log) as write, Display(config.steps) as display, stopping(trainer):
+        trainer.run(display.show, write)
     trainer.model.save(config.out)
     status = 130 if trainer.stopped else 0
     if status:

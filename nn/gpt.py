@@ -16,8 +16,9 @@ from ag import Node
 from nn import init
 from nn.container import ModuleList
 from nn.errors import InputError
-from nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm, norm_linear
+from nn.layers import Dropout, Embedding, Linear
 from nn.module import Module
+from nn.norm import LayerNorm, RMSNorm, norm_linear
 from ownt import Tensor, factories
 
 CHOICES: dict[str, tuple[object, ...]] = {

@@ -1,7 +1,8 @@
-"""Layers: Linear, Embedding, LayerNorm, RMSNorm, Dropout, activations."""
+"""Layers: Linear, Embedding, Dropout, Identity, Flatten."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import ag
@@ -53,56 +54,6 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
-class LayerNorm(Module):
-    """Each row to mean 0 and variance 1, then scaled by `weight` and shifted by `bias`.
-
-    Shapes: x (..., width) -> the same; weight, bias (width,)
-    """
-
-    kind = "layer"
-
-    def __init__(self, width: int, eps: float = 1e-5, bias: bool = True, dtype: Any = None) -> None:
-        self.width = width
-        self.eps = eps
-        self.weight = ag.param(ownt.ones(width, dtype=dtype))
-        self.bias = ag.param(ownt.zeros(width, dtype=dtype)) if bias else None
-
-    def forward(self, x: Any) -> Node:
-        return ag.layer_norm(x, self.weight, self.bias, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.width}, eps={self.eps}, bias={self.bias is not None}"
-
-
-class RMSNorm(Module):
-    """Each row to mean square 1, then scaled by `weight` if it has a gain.
-
-    Shapes: x (..., width) -> the same; weight (width,)
-    """
-
-    kind = "rms"
-    bias = None
-
-    def __init__(self, width: int, eps: float = 1e-5, gain: bool = True, dtype: Any = None) -> None:
-        self.width = width
-        self.eps = eps
-        self.weight = ag.param(ownt.ones(width, dtype=dtype)) if gain else None
-
-    def forward(self, x: Any) -> Node:
-        return ag.rms_norm(x, self.weight, self.eps)
-
-    def extra_repr(self) -> str:
-        return f"{self.width}, eps={self.eps}, gain={self.weight is not None}"
-
-
-Norm = LayerNorm | RMSNorm
-
-
-def norm_linear(norm: Norm, linear: Linear, x: Any) -> Node:
-    """linear(norm(x)), fused: the norm's result is not kept."""
-    return ag.norm_linear(x, norm.weight, norm.bias, linear.weight, linear.bias, norm.kind, norm.eps)
-
-
 class Dropout(Module):
     """In training, each element zeroed with probability p and the rest scaled by 1 / (1 - p)."""
 
@@ -116,28 +67,36 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
-class ReLU(Module):
-    """max(x, 0)"""
+class Identity(Module):
+    """x itself, to stand where another layer may; what that one would be given when it is made is not used."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def forward(self, x: Any) -> Any:
+        return x
+
+
+class Flatten(Module):
+    """Axes start_dim ... end_dim as one, in the same order: a view where the strides allow it.
+
+    Shapes: x (..., a, b, c, ...) -> (..., a b c, ...)
+    Raises: ValueError for axes that x does not have, or in the wrong order.
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        self.start_dim = start_dim
+        self.end_dim = end_dim
 
     def forward(self, x: Any) -> Node:
-        return ag.relu(x)
-
-
-class GELU(Module):
-    """x P(Z < x) for a standard normal Z."""
-
-    def __init__(self, approximate: str = "none") -> None:
-        self.approximate = approximate
-
-    def forward(self, x: Any) -> Node:
-        return ag.gelu(x, self.approximate)
+        shape = x.shape
+        start, end = (dim + len(shape) if dim < 0 else dim for dim in (self.start_dim, self.end_dim))
+        if not 0 <= start <= end < len(shape):
+            raise ValueError(
+                f"Flatten: expected start_dim up to end_dim among {len(shape)} axes; "
+                f"got {self.start_dim} and {self.end_dim} for shape {shape}"
+            )
+        return ag.reshape(x, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
     def extra_repr(self) -> str:
-        return f"approximate={self.approximate!r}"
-
-
-class Tanh(Module):
-    """tanh x"""
-
-    def forward(self, x: Any) -> Node:
-        return ag.tanh(x)
+        return f"start_dim={self.start_dim}, end_dim={self.end_dim}"

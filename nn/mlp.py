@@ -6,11 +6,23 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from nn.activation import ELU, GELU, Hardtanh, LeakyReLU, Mish, ReLU, Sigmoid, SiLU, Softplus, Tanh
 from nn.container import Sequential
 from nn.errors import InputError
-from nn.layers import GELU, Linear, ReLU, Tanh
+from nn.layers import Linear
 
-ACTIVATIONS = {"relu": ReLU, "tanh": Tanh, "gelu": GELU}
+ACTIVATIONS = {
+    "relu": ReLU,
+    "tanh": Tanh,
+    "gelu": GELU,
+    "sigmoid": Sigmoid,
+    "silu": SiLU,
+    "mish": Mish,
+    "softplus": Softplus,
+    "elu": ELU,
+    "leaky_relu": LeakyReLU,
+    "hardtanh": Hardtanh,
+}
 
 
 class MLP(Sequential):

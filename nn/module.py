@@ -1,18 +1,17 @@
-"""Module: parameters and modules held as attributes, in order, with names, state and a summary."""
+"""Module: parameters and modules held as attributes, in order, with names, hooks, state and a summary."""
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import ag
-import ownt
 from ag import Node
 from ag.node import book_as_parameter
+from nn import hooks, loading, summary
 from ownt import Tensor
-from ownt.report import human_bytes
 from ownt.thread import state
 
 M = TypeVar("M", bound="Module")
@@ -36,6 +35,7 @@ class Module(metaclass=_Named):
     training: bool = True
     path: str | None = None  # where it is in the outermost module; None while it is being made
     outermost: weakref.ref[Module] | None = None  # so that a part set later is named by its place in the whole
+    _hooks: tuple[hooks.Hook, ...] = ()  # see nn.hooks
 
     def forward(self, *args: Any, **options: Any) -> Any:
         raise TypeError(f"{type(self).__name__} has no forward: define it, or call one of its methods")
@@ -44,19 +44,39 @@ class Module(metaclass=_Named):
         outer = state.path
         state.path = self.path or ""
         try:
+            if self._hooks:
+                return hooks.call(self, args, options)
             return self.forward(*args, **options)
         finally:
             state.path = outer
 
     def __setattr__(self, name: str, value: Any) -> None:
+        before = vars(self).get(name)
         object.__setattr__(self, name, value)
-        if self.path is not None and isinstance(value, (Module, Node, Tensor)):
-            self._rename()
+        if isinstance(value, (Module, Node, Tensor)) or isinstance(before, (Module, Node)):
+            self._rename(before)
 
-    def _rename(self) -> None:
-        """Name everything again, from the outermost module on: a tied weight is called after its first place."""
-        root = self.outermost() if self.outermost is not None else None
-        (root or self)._adopt()
+    def __delattr__(self, name: str) -> None:
+        before = vars(self).get(name)
+        object.__delattr__(self, name)
+        self._rename(before)
+
+    def _rename(self, *removed: Any) -> None:
+        """Name everything again, from the outermost module on: a tied weight is called after its first place.
+
+        A module that was removed is the outermost of its own, unless it has another place.
+        """
+        if self.path is None:
+            return
+        root = self._root()
+        for module in removed:
+            if isinstance(module, Module) and module._root() is root:
+                module._adopt()
+        root._adopt()
+
+    def _root(self) -> Module:
+        found = self.outermost() if self.outermost is not None else None
+        return self if found is None else found
 
     def _adopt(self) -> None:
         reference = weakref.ref(self)
@@ -71,13 +91,29 @@ class Module(metaclass=_Named):
                 buffer.block.rebook("buffer", name)
 
     def __deepcopy__(self: M, memo: dict[int, Any]) -> M:
-        """A model of its own: parameters copied, ties kept, gradients left behind."""
+        """A model of its own: parameters copied, ties kept, gradients and hooks left behind."""
         made = memo[id(self)] = type(self).__new__(type(self))
         for name, value in vars(self).items():
-            if name != "outermost":
+            if name not in ("outermost", "_hooks"):
                 object.__setattr__(made, name, copy.deepcopy(value, memo))
         made._adopt()
         return made
+
+    # hooks
+
+    def register_forward_pre_hook(self, hook: Callable[[Module, tuple], Any]) -> Callable[[], None]:
+        """Have `hook(module, args)` called before forward; what it returns, if anything, are the arguments instead.
+
+        One argument needs no tuple around it; those given by name go past hooks. Returns a function that removes it.
+        """
+        return hooks.register(self, "before", hook)
+
+    def register_forward_hook(self, hook: Callable[[Module, tuple, Any], Any]) -> Callable[[], None]:
+        """Have `hook(module, args, output)` called after forward; what it returns, if anything, replaces the output.
+
+        Returns a function that removes it.
+        """
+        return hooks.register(self, "after", hook)
 
     # what it holds
 
@@ -124,36 +160,53 @@ class Module(metaclass=_Named):
     def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Tensor))
 
+    def get_submodule(self, path: str) -> Module:
+        """The module at a path such as "blocks.0.mlp"; itself at "".
+
+        Raises: AttributeError naming the first part of the path that is not there.
+        """
+        found = self
+        for name in path.split(".") if path else ():
+            found = _named(found, dict(found.children()), name, "submodule", path)
+        return found
+
+    def get_parameter(self, path: str) -> Node:
+        """The parameter at a path such as "blocks.0.mlp.up.weight".
+
+        Raises: AttributeError naming the first part of the path that is not there.
+        """
+        place, _, name = path.rpartition(".")
+        module = self.get_submodule(place)
+        return _named(module, dict(module._own_parameters()), name, "parameter", path)
+
+    def apply(self: M, function: Callable[[Module], Any]) -> M:
+        """Call `function` with each module in it, those inside first, and with itself last."""
+        for _, module in self.children():
+            module.apply(function)
+        function(self)
+        return self
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Have all parameters trained, or with False frozen, which frees their gradients."""
+        for node in self.parameters():
+            node.requires_grad = requires_grad
+        return self
+
     # state
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors of all parameters and buffers by path: the very tensors, not copies."""
         return {path: node.tensor for path, node in self.named_parameters()} | dict(self.named_buffers())
 
-    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
-        """Copy values into the parameters and buffers.
+    def load_state_dict(self, tensors: Mapping[str, Any], strict: bool = True) -> loading.IncompatibleKeys:
+        """Copy values into the parameters and buffers; with `strict` False only those that both sides have.
 
+        Returns the missing and the unexpected keys: none if strict.
         Raises: KeyError or ValueError listing every missing, unexpected and mis-shaped key, TypeError or ValueError
                 for what are no numbers; nothing has changed then.
         """
-        tensors = {path: ownt.asarray(values) for path, values in tensors.items()}
-        own = self.state_dict()
-        aliases = {path: node.tensor for path, node in self._all_parameters()}  # a tied weight's other names
-        missing = [path for path in own if path not in tensors]
-        unexpected = [path for path in tensors if path not in own and path not in aliases]
-        misshaped = [
-            f"{path} (expected {own[path].shape}, got {tensors[path].shape})"
-            for path in own
-            if path in tensors and tensors[path].shape != own[path].shape
-        ]
-        named = (("missing", missing), ("unexpected", unexpected), ("of another shape", misshaped))
-        problems = [f"{what}: {', '.join(paths)}" for what, paths in named if paths]
-        if problems:
-            error = KeyError if missing or unexpected else ValueError
-            raise error(f"{type(self).__name__}.load_state_dict: nothing was loaded; {'; '.join(problems)}")
-        values = {path: tensors[path].astype(tensor.dtype) for path, tensor in own.items()}
-        for path, tensor in own.items():
-            tensor.copy_(values[path])
+        aliases = {path for path, _ in self._all_parameters()}  # a tied weight's other names too
+        return loading.load(type(self).__name__, self.state_dict(), aliases, tensors, strict)
 
     def train(self: M, training: bool = True) -> M:
         """Switch all modules to training, or with False to evaluation."""
@@ -185,33 +238,25 @@ class Module(metaclass=_Named):
 
     # for people
 
-    def summary(self) -> str:
-        """A table of the modules with parameters: class, how many numbers, bytes, bytes of gradient to come."""
-        rows = [("module", "class", "parameters", "bytes", "gradient bytes")]
-        seen: set[int] = set()  # a tied weight counts once, in the first module that has it
-        for path, module in self.named_modules():
-            own = [node for _, node in module._own_parameters() if id(node) not in seen]
-            seen |= set(map(id, own))
-            if own:
-                rows.append((path or "(root)", type(module).__name__, *_totals(own)))
-        rows.append(("total", type(self).__name__, *_totals(self.parameters())))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(
-                cell.ljust(w) if i < 2 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        )
+    def summary(self, *inputs: Any, dtype: Any = None) -> str:
+        """A table of the modules: class, parameters, bytes, bytes of gradient to come; see `nn.summary`.
+
+        Given shapes of inputs as tuples, or inputs, forward runs once, and the table shows the modules in the order
+        in which it calls them, with the shapes of what they return and the bytes that forward leaves held.
+        dtype: of inputs given as shapes; that of the parameters unless given, "int64" for tokens.
+        """
+        return summary.of_call(self, inputs, dtype) if inputs else summary.of_parameters(self)
 
     def extra_repr(self) -> str:
-        """What to show between the brackets of a module without children."""
+        """What to show between the brackets, before the modules in it."""
         return ""
 
     def __repr__(self) -> str:
-        inner = [f"({name}): {child!r}" for name, child in self.children()]
-        if not inner:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        body = "\n".join(inner).replace("\n", "\n  ")
+        children = [f"({name}): {child!r}" for name, child in self.children()]
+        extra = self.extra_repr()
+        if not children:
+            return f"{type(self).__name__}({extra})"
+        body = "\n".join([extra] * bool(extra) + children).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {body}\n)"
 
 
@@ -224,7 +269,10 @@ def _converted(tensor: Tensor, device: str | None, dtype: Any) -> Tensor:
     return moved.astype(dtype) if dtype is not None and tensor.dtype.kind == "f" else moved
 
 
-def _totals(nodes: list[Node]) -> tuple[str, str, str]:
-    trained = sum(node.nbytes for node in nodes if node.requires_grad)
-    total = sum(node.nbytes for node in nodes)
-    return f"{sum(node.size for node in nodes):,}", human_bytes(total), human_bytes(trained)
+def _named(module: Module, held: dict[str, Any], name: str, kind: str, path: str) -> Any:
+    if name not in held:
+        raise AttributeError(
+            f"get_{kind}: expected in {type(module).__name__} one of {', '.join(held) or 'none'}; "
+            f"got {name!r} in {path!r}"
+        )
+    return held[name]

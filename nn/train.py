@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+import ag
 import ownt
 from nn import data, generate, init, optim, presets, schedule
-from nn.data import Documents, Stream
 from nn.errors import InputError
 from nn.gpt import GPT
 from nn.optim import Optimizer
@@ -20,11 +21,15 @@ from nn.tokenizer import CharTokenizer
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is, every now and then."""
+    """Where training is, every now and then; None for what was not measured."""
 
     step: int  # finished steps
-    loss: float  # nats a token, of the last step
-    tokens_per_s: float  # since the last report
+    loss: float | None  # nats a token, of the last step
+    val_loss: float | None  # nats a token, of the part of the text to validate on
+    lr: float | None  # of the last step
+    grad_norm: float | None  # of the last step, from before clipping
+    tokens_per_s: float | None  # in training alone, since the last report
+    seconds: float  # since the beginning
 
 
 class Trainer:
@@ -37,54 +42,100 @@ class Trainer:
         config.validate()
         self.config = config
         self.stopped = False  # set it, as Ctrl-C does, and `run` ends after the step it is in
+        self.grad_norm: float | None = None  # of the last step, from before clipping
         self.stream = random.Random(config.seed)  # shuffles, and draws weights and samples where the preset says so
         ownt.manual_seed(config.seed)
-        self.data: Documents | Stream = data.load(
-            data.read_text(config.data), config.layout, config.model.block_size, self.stream
+        self.data = data.load(
+            data.read_text(config.data), config.layout, config.model.block_size, self.stream, config.val_fraction
         )
         shape = dataclasses.replace(config.model, vocab_size=self.data.tokenizer.vocab_size)
         draw = init.python_normal(self.stream) if config.python_stream else init.normal
         self.model = GPT(shape, draw).to(config.device)
         self.model.tokenizer = self.data.tokenizer
         self.optimizer = _optimizer(config, self.model)
-        self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup)
+        lowest = config.lr * config.final_lr_fraction
+        self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
 
-    def run(self, report: Callable[[Progress], None]) -> None:
-        """Train for all the steps, calling `report` after the first, every `log_every` and the last."""
-        steps = self.config.steps
-        every = self.config.log_every or max(1, steps // 20)
-        tokens, since = 0, time.perf_counter()
+    def run(self, *reports: Callable[[Progress], None]) -> None:
+        """Train for all the steps, calling each of `reports` after the first, every `log_every` and the last.
+
+        Where there is text to validate on also, with its loss, before the first and every `eval_every`.
+        """
+        began, tokens, trained_s = time.perf_counter(), 0, 0.0
+        loss = lr = speed = None
         self.model.train()
-        for step in range(steps):
-            wanted = step == 0 or step + 1 == steps or (step + 1) % every == 0
-            loss, count = self.step(step, wanted)
-            tokens += count
-            if loss is not None:
-                now = time.perf_counter()
-                report(Progress(step + 1, loss, tokens / (now - since)))
-                tokens, since = 0, now
+        for done in range(self.config.steps + 1):
+            wanted, validated = self._due(done)
+            if done:
+                since = time.perf_counter()
+                loss, count = self.step(done - 1, wanted)
+                tokens, trained_s = tokens + count, trained_s + time.perf_counter() - since
+                lr, speed = self.optimizer.lr, tokens / trained_s
+            if wanted:
+                val_loss = self.validate() if validated and not self.stopped else None
+                seconds = time.perf_counter() - began
+                progress = Progress(done, loss, val_loss, lr, self.grad_norm, speed, seconds)
+                for report in reports:
+                    report(progress)
+                tokens, trained_s = 0, 0.0
             if self.stopped:
                 return
 
+    def _due(self, done: int) -> tuple[bool, bool]:
+        """Whether the loss is wanted after so many steps, and whether that on the part to validate on is."""
+        config, last = self.config, self.config.steps
+        log_every, eval_every = config.log_every or max(1, last // 20), config.eval_every or max(1, last // 10)
+        validated = config.val_fraction > 0 and (done % eval_every == 0 or done == last)
+        return validated or done in (1, last) or (done > 0 and done % log_every == 0), validated
+
     def step(self, step: int, want_loss: bool = True) -> tuple[float | None, int]:
-        """One step of the optimizer on batch number `step`; the loss if wanted, and the tokens in the batch."""
-        x, y = self.data.batch(step, self.config.batch_size)
-        with ownt.scratch.mark(self.config.device):  # whatever a step computes is gone when it ends
-            loss = self.model.loss(x, y)
-            loss.backward()
-            value = loss.item() if want_loss else None
-            del loss
-        if self.config.grad_clip is not None:
-            optim.clip_grad_norm_(self.optimizer.parameters, self.config.grad_clip)
+        """Step number `step` of the optimizer; the mean loss of its batches if wanted, and the tokens in them."""
+        config = self.config
+        first = step * config.accumulate
+        batches = [self.data.batch(first + i, config.batch_size) for i in range(config.accumulate)]
+        counts = [data.counted(y) for _, y in batches]
+        value = 0.0
+        for (x, y), count in zip(batches, counts, strict=True):
+            with ownt.scratch.mark(config.device):  # whatever a step computes is gone when it ends
+                loss = self.model.loss(x, y) * (count / sum(counts))
+                loss.backward()
+                value += loss.item() if want_loss else 0.0
+                del loss
+        if config.grad_clip is not None:
+            self.grad_norm = optim.clip_grad_norm_(self.optimizer.parameters, config.grad_clip)
         self.optimizer.lr = self.schedule(step)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return value, x.size
+        return (value if want_loss else None), sum(counts)
+
+    def validate(self) -> float:
+        """The loss on the part of the text to validate on, nats a token; NaN if training is stopped meanwhile.
+
+        Raises: InputError if no part is held out.
+        """
+        if not self.config.val_fraction:
+            raise InputError("validate: expected text to validate on; got val_fraction 0. Make it 0.1, for instance")
+        total, tokens, training = 0.0, 0, self.model.training
+        self.model.eval()
+        try:
+            with ag.no_grad():
+                for x, y in self.data.validation(self.config.batch_size, self.config.eval_tokens):
+                    if self.stopped:
+                        return math.nan
+                    count = data.counted(y)
+                    with ownt.scratch.mark(self.config.device):
+                        total += self.model.loss(x, y).item() * count
+                    tokens += count
+        finally:
+            self.model.train(training)
+        return total / tokens
 
     def samples(self, count: int) -> Iterator[str]:
         """Texts made by the model."""
         choose = python_choice(self.stream) if self.config.python_stream else generate.choose_random
-        return (sample(self.model, "", self.config.temperature, None, choose) for _ in range(count))
+        start = "\n" if self.config.layout == "stream" and "\n" in self.data.tokenizer.characters else ""
+        texts = (sample(self.model, start, self.config.temperature, None, choose) for _ in range(count))
+        return (text.removeprefix(start) for text in texts)
 
 
 def sample(
@@ -121,8 +172,7 @@ def python_choice(stream: random.Random) -> generate.Choose:
 
 
 def _optimizer(config: presets.TrainConfig, model: GPT) -> Optimizer:
-    if config.optimizer == "sgd":
-        return optim.SGD(model.parameters(), config.lr, momentum=config.betas[0], weight_decay=config.weight_decay)
-    return presets.OPTIMIZERS[config.optimizer](
-        model.parameters(), config.lr, betas=config.betas, weight_decay=config.weight_decay
-    )
+    first, second = config.betas
+    options = {"sgd": {"momentum": first}, "rmsprop": {"alpha": second}}.get(config.optimizer, {"betas": config.betas})
+    groups = optim.decay_groups(model, config.weight_decay)
+    return presets.OPTIMIZERS[config.optimizer](groups, config.lr, **options)

@@ -10,7 +10,7 @@ def relu(x, *, out):                       # the reference: any array module
 
 @relu.on("cpu", "float32")                 # an override, in relu's file or in <file>_cpu.py
 def _(x, *, out):
-    return fast_relu, (x, out.array, out.beta)   # binds: the function to call, and its arguments
+    return fast_relu, (x, out.array, out.beta)   # binds: the function to call, and its arguments; or None, to decline
 ```
 """
 
@@ -25,7 +25,7 @@ from typing import Any, final
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.tensor import Tensor
-from ownt.thread import state
+from ownt.thread import apart, state
 
 PIECE = 1 << 15  # elements of a piece: the temporaries of an expression stay in a core's second-level cache
 
@@ -65,9 +65,10 @@ class Out:
 class Kernel:
     """A reference and its overrides by device and dtype."""
 
-    def __init__(self, reference: Callable[..., None], elementwise: bool) -> None:
+    def __init__(self, reference: Callable[..., None], elementwise: bool, casts: bool = False) -> None:
         self.reference = reference
         self.elementwise = elementwise
+        self.casts = casts
         self.name = reference.__name__
         self.__doc__ = reference.__doc__
         self.overrides: dict[tuple[str, dtypes.DType], Callable[..., tuple[Callable[..., None], tuple]]] = {}
@@ -89,7 +90,8 @@ class Kernel:
         if not written:
             return
         array = written[0].array
-        self._check_dtypes(arrays, array.dtype)
+        if not self.casts:
+            self._check_dtypes(arrays, array.dtype)
         function, bound = self._bind(devices.of(array), array.dtype, arrays, outs)
         function(*bound)
         for out in written:
@@ -101,9 +103,8 @@ class Kernel:
         if device.name not in self._looked:
             self._load_overrides(device.name)
         override = self.overrides.get((device.name, dtype))
-        if override is not None:
-            return override(*arrays, **outs)
-        return self._run_reference, (device, arrays, outs)
+        bound = override(*arrays, **outs) if override is not None else None
+        return bound or (self._run_reference, (device, arrays, outs))
 
     def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
         with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
@@ -129,7 +130,7 @@ class Kernel:
         """Import `<file>_<device>.py` beside the kernel's file, if there is one: on first use, not on import."""
         name = f"{self.reference.__module__}_{device}"
         if importlib.util.find_spec(name) is not None:
-            importlib.import_module(name)
+            apart(importlib.import_module, name)
         self._looked.add(device)
 
 
@@ -138,15 +139,16 @@ def _unwrapped(arg: Any) -> Any:
     return tuple(part.array if type(part) is Tensor else part for part in arg) if type(arg) is tuple else arg
 
 
-def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False) -> Any:
+def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False, casts: bool = False) -> Any:
     """Make a kernel of its reference.
 
     elementwise: each element of the output depends on the same element of the inputs, broadcast, alone; on
                  the CPU the reference then runs piece by piece, so that its temporaries are small and warm.
+    casts:       floats of two dtypes may meet in it, because converting them is what it is for.
     """
     if reference is None:
-        return lambda function: Kernel(function, elementwise)
-    return Kernel(reference, elementwise)
+        return lambda function: Kernel(function, elementwise, casts)
+    return Kernel(reference, elementwise, casts)
 
 
 def pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], int]]:

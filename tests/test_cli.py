@@ -1,4 +1,4 @@
-"""The command line: what it prints and where, exit statuses, errors in one line, Ctrl-C, memory-check."""
+"""The command line: what it prints and where, exit statuses, errors in one line, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import nn
-import ownt
-from nn import cli, train
-from ownt.thread import state
+from nn import cli, data, presets, schedule, train
 
 ROOT = Path(__file__).parents[1]
 SMALL = ["--n-embd=8", "--n-layer=1", "--n-head=2", "--batch-size=2", "--samples=2"]
-STEP = re.compile(r"step +\d+ / +\d+ \| loss \d+\.\d{4}")
+STEP = re.compile(r"step +\d+ / +\d+( \| loss \d+\.\d{4})?( \| val \d+\.\d{4})?")
 
 
 def command(*arguments, **options):
@@ -55,11 +52,13 @@ def test_train_prints_steps_and_samples_and_saves_a_model_to_sample_from(tmp_pat
     done = command("train", "--steps", 20, "--samples", 3, "--out", folder)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert all(STEP.fullmatch(line) for line in lines[:20])
-    assert [line[:17] for line in lines[:20]] == [f"step {step:4d} /   20 " for step in range(1, 21)]
-    assert all(re.fullmatch(rf"sample  {number}: [a-z]*", lines[19 + number]) for number in (1, 2, 3))
-    assert lines[23:] == [f"saved the model in {folder}"]
-    assert float(lines[19].split()[-1]) < float(lines[0].split()[-1])
+    assert all(STEP.fullmatch(line) for line in lines[:21])
+    assert [line[:17] for line in lines[:21]] == [f"step {step:4d} /   20 " for step in range(21)]
+    assert [step for step in range(21) if "loss" not in lines[step]] == [0]
+    assert [step for step in range(21) if "val" in lines[step]] == [*range(0, 21, 2)]
+    assert all(re.fullmatch(rf"sample  {number}: [a-z]*", lines[20 + number]) for number in (1, 2, 3))
+    assert lines[24:] == [f"saved the model in {folder}"]
+    assert float(lines[20].split()[-1]) < float(lines[0].split()[-1])
     assert re.search(r"^kind +live +at the peak$", done.stderr, re.MULTILINE)
     assert re.search(r"^optimizer +[\d.]+ kB +[\d.]+ kB$", done.stderr, re.MULTILINE)
     assert re.search(r"^blocks\.0 +[\d.]+ kB", done.stderr, re.MULTILINE)
@@ -81,7 +80,12 @@ def test_the_same_seed_gives_the_same_run(capsys, tmp_path, model, name):
 
 
 @pytest.mark.parametrize(
-    ("options", "steps"), [([], [1, *range(2, 45, 2), 45]), (["--log-every", 20], [1, 20, 40, 45])]
+    ("options", "steps"),
+    [
+        ([], [0, 1, *range(2, 45, 2), 45]),
+        (["--log-every", 20, "--eval-every", 30], [0, 1, 20, 30, 40, 45]),
+        (["--log-every", 20, "--val-fraction", 0], [1, 20, 40, 45]),
+    ],
 )
 def test_the_first_and_last_step_are_printed_and_every_so_many(capsys, tmp_path, options, steps):
     _, out, _ = in_process(capsys, "train", "--steps", 45, *options, "--out", tmp_path, *SMALL)
@@ -99,13 +103,30 @@ def test_the_first_and_last_step_are_printed_and_every_so_many(capsys, tmp_path,
     ],
 )
 def test_settings_are_taken(capsys, tmp_path, options):
-    status, out, _ = in_process(capsys, "train", "--steps", 3, "--samples", 1, "--out", tmp_path, *options)
+    (tmp_path / "text").write_text("to be, or not to be\n" * 9)
+    common = ["--data", tmp_path / "text", "--val-fraction", 0, "--steps", 3, "--samples", 1, "--out", tmp_path]
+    status, out, _ = in_process(capsys, "train", *common, *options)
     assert status == 0
     assert [line.split()[0] for line in out.splitlines()] == ["step", "step", "step", "sample", "saved"]
     config = nn.GPT.load(tmp_path).config
     assert config.dtype == ("float64" if "float64" in options else "float32")
     assert config.checkpoint is ("--checkpoint" in options)
     assert config.n_embd == (64 if "--preset" not in options[0] else 16)
+
+
+def test_a_preset_learns_from_a_long_text_and_logs(capsys, tmp_path):
+    (tmp_path / "text").write_text("to be, or not to be\n" * 50)
+    log = tmp_path / "log.csv"
+    common = ["--preset", "tiny", "--data", tmp_path / "text", "--out", tmp_path / "model", "--log", log]
+    status, out, _ = in_process(capsys, "train", *common, "--steps", 100, "--eval-every", 50, "--n-hidden", 32)
+    assert status == 0
+    vals = [float(line.split(" | val ")[1]) for line in out.splitlines() if " | val " in line]
+    assert len(vals) == 3
+    assert vals[-1] < 0.5 < 2 < vals[0]
+    logged = [line.split(",") for line in log.read_text().splitlines()]
+    assert [f"{float(line[2]):.4f}" for line in logged[1:] if line[2]] == [f"{val:.4f}" for val in vals]
+    assert [line[0] for line in logged] == ["step", "0", "1", *map(str, range(5, 101, 5))]
+    assert nn.GPT.load(tmp_path / "model").config.hidden == 32
 
 
 def test_usage_help_and_commands_that_do_not_exist():
@@ -123,6 +144,15 @@ def test_each_command_has_help(capsys, name):
     with pytest.raises(SystemExit, match="0"):
         cli.main([name, "--help"])
     assert f"ownt {name}" in capsys.readouterr().out
+
+
+def test_help_lists_what_can_be_chosen_and_the_presets_defaults(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["train", "--preset", "gpt2", "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", "").split())
+    for names in (presets.PRESETS, presets.OPTIMIZERS, schedule.NAMES, data.LAYOUTS):
+        assert all(re.search(rf"[ :]{name}[ ,;:)]", shown) for name in names), names
+    assert "--n-embd INT width; divisible by n_head (default: 768)" in shown
 
 
 # errors
@@ -145,7 +175,9 @@ def test_data_that_cannot_be_used_is_an_error(capsys, tmp_path, contents, words,
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--preset nanogpt", "unknown preset 'nanogpt': expected one of names, microgpt-500, microgpt-1000"),
+        ("--preset nanogpt", "unknown preset 'nanogpt': expected one of names, microgpt-500, microgpt-1000, tiny"),
+        ("--preset small", "expected --data FILE, a long text in UTF-8, for layout stream; got none"),
+        ("--layout stream", "expected --data FILE"),
         ("--n-embd 30", "n_embd to be divisible by the heads n_head; got 30 and 4"),
         ("--n-layer 0", "n_layer of 1 or more; got 0"),
         ("--n-hidden -1", "n_hidden"),
@@ -154,14 +186,20 @@ def test_data_that_cannot_be_used_is_an_error(capsys, tmp_path, contents, words,
         ("--steps 0", "steps of 1 or more; got 0"),
         ("--batch-size 0", "batch_size of 1 or more; got 0"),
         ("--log-every 0", "log_every of 1 or more; got 0"),
+        ("--eval-every 0", "eval_every of 1 or more; got 0"),
+        ("--accumulate 0", "accumulate of 1 or more; got 0"),
+        ("--eval-tokens 0", "eval_tokens of 16 or more, one block; got 0"),
+        ("--val-fraction 1", "val_fraction from 0 up to, without, 1; got 1"),
+        ("--val-fraction -0.1", "val_fraction from 0 up to, without, 1; got -0.1"),
+        ("--final-lr-fraction 2", "final_lr_fraction from 0 to 1; got 2"),
         ("--samples -1", "samples of 0 or more; got -1"),
         ("--lr nan", "lr of 0 or more; got nan"),
         ("--warmup -1", "warmup of 0 or more; got -1"),
         ("--betas 1.5 0.9", "betas"),
         ("--grad-clip -1", "grad_clip"),
         ("--device abacus", "unknown device 'abacus': expected one of cpu"),
-        ("--optimizer lion", "optimizer among sgd, adam, adamw; got 'lion'"),
-        ("--schedule step", "schedule among constant, linear, cosine; got 'step'"),
+        ("--optimizer adagrad", "optimizer among sgd, adam, adamw, rmsprop, lion; got 'adagrad'"),
+        ("--schedule wave", "schedule among constant, linear, cosine, one-cycle, step, restarts; got 'wave'"),
         ("--layout words", "layout among lines, stream; got 'words'"),
         ("--dtype float16", "dtype among float32, float64; got 'float16'"),
     ],
@@ -175,6 +213,13 @@ def test_settings_that_cannot_be_are_an_error(capsys, tmp_path, options, words):
 def test_a_folder_that_cannot_be_written_is_an_error_before_training(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     assert_input_error(capsys, ["train", "--out", tmp_path / "file", "--steps", 2, *SMALL], str(tmp_path / "file"))
+
+
+def test_a_log_that_cannot_be_written_is_an_error_before_training(capsys, tmp_path):
+    arguments = ["train", "--out", tmp_path, "--log", tmp_path / "none" / "log.csv", "--steps", 2, *SMALL]
+    status, out, err = in_process(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert f"log: expected a file to write to; got {tmp_path}" in err.splitlines()[-1]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -263,37 +308,3 @@ def test_ctrl_c_while_samples_are_written_still_saves_the_model(capsys, tmp_path
     monkeypatch.setattr(train.Trainer, "samples", interrupted)
     assert in_process(capsys, "train", "--steps", 2, "--out", tmp_path / "model", *SMALL)[0] == 130
     nn.GPT.load(tmp_path / "model")
-
-
-# memory-check
-
-CHECK = "memory-check", "--preset", "microgpt-500", "--steps", "105,100,110"
-
-
-def test_memory_check_prints_a_table_and_exits_with_0(capsys):
-    status, out, _ = in_process(capsys, *CHECK)
-    lines = out.splitlines()
-    assert status == 0, out
-    assert lines[0].split() == ["steps", "loss", "steps/s", "live", "bytes", "arena", "capacity", "resident"]
-    assert [line.split()[0] for line in lines[1:4]] == ["100", "105", "110"]
-    assert len({line.split()[3] for line in lines[1:4]}) == 1
-
-
-@pytest.mark.parametrize("where", ["resident", "arena"])
-def test_memory_check_exits_with_1_where_memory_grows(capsys, monkeypatch, where):
-    held, step, arena = [], train.Trainer.step, ownt.Arena()
-
-    def leaking(self, number, **options):
-        if number >= 100:
-            held.append(np.ones(500_000) if where == "resident" else arena.empty((500_000,), "float64"))
-        return step(self, number, **options)
-
-    monkeypatch.setitem(state.scratch, "cpu", arena)
-    monkeypatch.setattr(train.Trainer, "step", leaking)
-    status, out, _ = in_process(capsys, *CHECK)
-    assert status == 1, out
-
-
-@pytest.mark.parametrize(("steps", "words"), [("1,x", "'1,x'"), ("", "''"), ("0,5", "steps of 1 or more; got 0")])
-def test_memory_check_wants_numbers_of_steps(capsys, steps, words):
-    assert_input_error(capsys, ["memory-check", "--steps", steps], words)

@@ -22,6 +22,13 @@ def stream(text="abcdefghij", block_size=3, seed=1):
     return data.load(text, "stream", block_size, random.Random(seed))
 
 
+def in_order(text, block_size):
+    """Documents in the order of the text."""
+    made = random.Random()
+    made.shuffle = lambda documents: None
+    return data.load(text, "lines", block_size, made)
+
+
 # tokenizer
 
 
@@ -85,8 +92,7 @@ def test_documents_are_stripped_lines_shuffled_once_by_the_stream():
 
 
 def test_a_batch_of_documents_has_bos_before_and_after_and_padding_that_does_not_count():
-    made = documents("ab\nc\n", block_size=3)
-    made.documents = ["ab", "c"]
+    made = in_order("ab\nc\n", block_size=3)
     x, y = made.batch(0, 2)
     assert x.tolist() == [[3, 0, 1], [3, 2, 3]]
     assert y.tolist() == [[0, 1, 3], [2, 3, -100]]
@@ -95,8 +101,7 @@ def test_a_batch_of_documents_has_bos_before_and_after_and_padding_that_does_not
 
 def test_padding_changes_neither_loss_nor_gradient():
     model = nn.GPT(nn.GPTConfig(vocab_size=4, block_size=3, n_layer=1, n_head=1, n_embd=4, dtype="float64"))
-    made = documents("ab\nc\n", block_size=3)
-    made.documents = ["ab", "c"]
+    made = in_order("ab\nc\n", block_size=3)
     whole = model.loss(*made.batch(0, 2)).item()
     alone = [model.loss(*made.batch(i, 1)).item() for i in range(2)]
     assert whole == pytest.approx((3 * alone[0] + 2 * alone[1]) / 5, rel=1e-12)
@@ -117,6 +122,7 @@ def test_batches_go_through_the_documents_in_turn_and_wrap():
     texts = [made.tokenizer.decode(row) for step in rows for row in step]
     assert texts == made.documents * 3
     assert len(made.batch(0, 7)[0]) == 7
+    assert data.counted(made.batch(0, 4)[1]) == sum(len(document) + 1 for document in made.documents)
 
 
 def test_a_seed_gives_the_order():
@@ -150,6 +156,21 @@ def test_a_seed_gives_the_stretches():
     assert batches[0] != batches[2]
     made = stream(text)
     assert made.batch(0, 8)[0].tolist() != made.batch(1, 8)[0].tolist()
+
+
+def test_tokens_are_in_the_ledger_as_data_at_4_bytes_each():
+    text = "abcdefghij" * 10
+    before = ownt.memory.ledger.by_account().get(("buffer", "data"), 0)
+    made = stream(text, 8)
+    assert ownt.memory.ledger.by_account()["buffer", "data"] - before == 4 * len(text) == made.tokens.nbytes
+
+
+def test_a_text_without_a_layout_has_no_batches():
+    text = data.Text(nn.CharTokenizer("ab"), [0, 1], 1)
+    with pytest.raises(TypeError, match="Text defines no batch"):
+        text.batch(0, 1)
+    with pytest.raises(TypeError, match="Text defines no rows to validate on"):
+        next(text.validation(1, 1))
 
 
 # texts

@@ -1,0 +1,167 @@
+"""Optimizer: parameters in groups with options, and the state kept for each parameter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import ag
+from ag import Node
+from nn.optim import options, saved
+from nn.optim.groups import listed, parameters_of, shown
+from nn.optim.rule import MASTER, wide
+from ownt import Tensor, factories
+from ownt import dtype as dtypes
+from ownt.kernel import Kernel, Out
+
+
+class Optimizer:
+    """Updates parameters from their gradients, in place; abstract: rules set what is listed below, and `_settings`.
+
+    Takes Nodes, (name, Node) pairs, or groups: dicts of "params" and options of their own. `param_groups` is a list of
+    dicts with all options, to be changed between steps at will. `state[node]` is what is kept for a parameter, in
+    tensors made at its first step, of exact size; for weights of float16 in float32, with a master copy of them.
+
+    kernel:  a `rule`
+    tensors: the names of those it keeps for a parameter, each with the option that it takes, or ""
+    counted: whether state["step"] counts a parameter's updates: one that was frozen begins with its own first
+    fixed:   what PyTorch's options that are none here have to be in a state dict
+    Raises: ValueError or TypeError for what cannot be a parameter or an option.
+    """
+
+    kernel: Kernel
+    tensors: Mapping[str, str]
+    counted = False
+    fixed: Mapping[str, Any] = {"maximize": False}
+
+    def __init__(self, parameters: Iterable[Any], **defaults: Any) -> None:
+        name = type(self).__name__
+        self.defaults = defaults
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: dict[Node, dict[str, Any]] = {}
+        self._shares: list[float] = []  # of each group's own rate in the default
+        options.check(name, defaults)
+        given = listed(name, parameters)
+        for group in given if given and isinstance(given[0], Mapping) else [{"params": given}]:
+            self.add_param_group(group)
+        if not self.parameters:
+            raise ValueError(f"{name}: expected one parameter or more; got none")
+
+    @property
+    def parameters(self) -> list[Node]:
+        """Those of all groups."""
+        return [node for group in self.param_groups for node in group["params"]]
+
+    @property
+    def lr(self) -> float:
+        """The first group's rate. Setting it sets every group's, so that one schedule serves all: a group that was
+        given a rate of its own keeps the ratio of that to the default."""
+        return self.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        if math.inf in self._shares:
+            raise ValueError(
+                f"{type(self).__name__}.lr: expected a default rate above 0, to which groups' own rates are in "
+                "proportion; got 0. Set param_groups[...]['lr']"
+            )
+        for group, share in zip(self.param_groups, self._shares, strict=True):
+            group["lr"] = float(rate) * share
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Add parameters, with options of their own; the others are the defaults."""
+        name = type(self).__name__
+        if not isinstance(group, Mapping) or "params" not in group:
+            raise TypeError(f"{name}: expected a group to be a dict with 'params'; got {shown(group)}")
+        unknown = [key for key in group if key not in self.defaults and key != "params"]
+        if unknown:
+            raise ValueError(f"{name}: expected options among {', '.join(self.defaults)}; got {', '.join(unknown)}")
+        made = {**group, "params": parameters_of(name, group["params"])}
+        made |= {option: value for option, value in self.defaults.items() if option not in group}
+        options.check(name, made)
+        present = set(self.parameters)
+        for node in made["params"]:
+            if node in present:
+                raise ValueError(f"{name}: expected each parameter in one group; got {shown(node)} in two")
+        self.param_groups.append(made)
+        self._shares.append(_share(made["lr"], self.defaults["lr"]))
+
+    def step(self, *, grad_factor: float = 1.0) -> None:
+        """Update every parameter that has a gradient, which is multiplied by `grad_factor` first."""
+        for group in self.param_groups:
+            for node in group["params"]:
+                grad = node.grad
+                if grad is not None:
+                    self._update(node, grad, group, grad_factor)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Free the gradients, or fill them with zeros."""
+        ag.zero_grad(self.parameters, set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {number: {name: tensor}}, "param_groups": [{..., "params": [number]}]}, the very tensors."""
+        numbers = {node: number for number, node in enumerate(self.parameters)}
+        return {
+            "state": {number: dict(self.state[node]) for node, number in numbers.items() if self.state.get(node)},
+            "param_groups": [
+                {**group, "params": [numbers[node] for node in group["params"]]} for group in self.param_groups
+            ],
+        }
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over options, and copies of tensors, from a `state_dict()`, or from PyTorch's with arrays in it.
+
+        Raises: ValueError listing what does not fit; nothing has changed then.
+        """
+        groups, states = saved.read(self, state_dict)
+        for group, values in zip(self.param_groups, groups, strict=True):
+            group.update(values)
+        kept, self.state = self.state, {}
+        for node, values in states.items():
+            self.state[node] = {name: tensor for name, tensor in kept.get(node, {}).items() if name in values}
+            for name, value in values.items():
+                if name == "step":
+                    self.state[node][name] = value
+                else:
+                    self._tensor(node, name).copy_(value)
+
+    def names(self, group: Mapping[str, Any]) -> list[str]:
+        """Of the tensors kept for a parameter with the options of a group."""
+        return [name for name, option in self.tensors.items() if not option or group[option]]
+
+    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What the kernel takes after the factor; `state` is without what this step will make."""
+        raise TypeError(f"{type(self).__name__} defines no settings")
+
+    def _update(self, node: Node, grad: Tensor, group: Mapping[str, Any], factor: float) -> None:
+        state = self.state.setdefault(node, {})
+        if self.counted:
+            state["step"] = state.get("step", 0) + 1
+        settings = self._settings(group, state)
+        kept = {name: Out(self._tensor(node, name), 1) for name in self.names(group)}
+        weights = Out(node.tensor, 1)
+        if node.dtype == dtypes.float16:
+            master = Out(self._tensor(node, MASTER), 1)
+            self.kernel(grad, factor, *settings, out=master, half=weights, **kept)
+        else:
+            state.pop(MASTER, None)  # from before the model was converted
+            self.kernel(grad, factor, *settings, out=weights, half=None, **kept)
+
+    def _tensor(self, node: Node, name: str) -> Tensor:
+        """One that is kept: zeros at first, and so is a master, until it follows the weights."""
+        state = self.state[node]
+        dtype = wide(node.dtype)
+        if name not in state:
+            make = factories.zeros
+            state[name] = make(node.shape, dtype=dtype, device=node.device, kind="optimizer", path=node.name)
+        elif state[name].dtype != dtype:  # the model was converted meanwhile
+            state[name] = state[name].astype(dtype)
+            state[name].block.rebook("optimizer", node.name)
+        return state[name]
+
+
+def _share(own: float, default: float) -> float:
+    if own == default:
+        return 1.0
+    return own / default if default else math.inf

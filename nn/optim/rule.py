@@ -1,0 +1,41 @@
+"""`rule`, which makes a kernel of an optimizer's update; what float16 takes: float32, in state and in arithmetic."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt.kernel import Kernel, Out, kernel
+
+MASTER = "master"  # the state in which weights of float16 are kept in float32
+
+
+def wide(dtype: dtypes.DType) -> dtypes.DType:
+    """The dtype to compute in: float32 for float16, otherwise itself."""
+    return dtypes.float32 if dtype == dtypes.float16 else dtype
+
+
+def rule(update: Callable[..., None]) -> Kernel:
+    """The kernel of `update(g, *settings, out, **state)`, an optimizer's, which serves weights of float16 too.
+
+    It converts the gradient to the dtype of `out` and multiplies it by `factor` first. For weights of float16, `half`,
+    `out` is their float32 master: it follows them where somebody else wrote to them, and they are written from it.
+    The update reads what it writes: its destinations have beta 1, which says that what is there counts.
+    """
+
+    @functools.wraps(update)
+    def reference(g: Any, factor: float, *settings: Any, out: Out, half: Out | None, **state: Out) -> None:
+        g = g.astype(out.array.dtype, copy=False)
+        if factor != 1:
+            g = g * factor
+        if half is not None:
+            others = out.array.astype(half.array.dtype) != half.array
+            devices.module(g).copyto(out.array, half.array, where=others)
+        update(g, *settings, out=out, **state)
+        if half is not None:
+            half.array[...] = out.array
+
+    return kernel(reference, elementwise=True, casts=True)
