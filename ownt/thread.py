@@ -1,9 +1,10 @@
-"""What each thread has of its own: where in the model it is, what it runs, and its scratch memory."""
+"""What each thread has of its own: where in the model it is, what it runs, and its scratch memory; and `apart`."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, final
 
 
@@ -19,3 +20,9 @@ class _State(threading.local):
 
 
 state = _State()
+
+
+def apart(function: Callable[..., Any], *args: Any) -> Any:
+    """function(*args) on a thread of its own: for what keeps tracebacks, whose frames would hold a caller's tensors."""
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(function, *args).result()

@@ -1,14 +1,74 @@
-"""Threads of BLAS libraries: held to one where the work is small, and given back after.
+"""Threads: how many the kernels use, in one pool; and those of BLAS libraries, held to one.
 
 NumPy and SciPy each bring a BLAS with a pool of threads, which spin for a while after each product. Small products
-gain nothing from a second thread, and where another process wants the core they lose a lot.
+gain nothing from a second thread, and where another process wants the core they lose a lot; large ones are split over
+the kernels' own pool.
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 import threading
 from functools import cached_property
 from typing import Any, final
+
+VARIABLE = "OWNT_NUM_THREADS"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@final
+class _Pool:
+    """How many threads kernels are shared out among; see `set_num_threads`."""
+
+    def __init__(self) -> None:
+        self.count = cores()
+        wanted = os.environ.get(VARIABLE)
+        if wanted is not None:
+            self.count = checked(wanted, VARIABLE)
+
+
+def checked(number: Any, name: str) -> int:
+    """A number of threads. Raises: ValueError unless it is from 1 to the number of cores."""
+    try:
+        count = int(number)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= cores():
+        raise ValueError(f"{name}: expected a number of threads from 1 to {cores()}, the cores there are; got {number}")
+    return count
+
+
+_pool = _Pool()
+
+
+def get_num_threads() -> int:
+    """How many threads kernels are shared out among."""
+    return _pool.count
+
+
+def set_num_threads(count: int) -> None:
+    """Share kernels out among so many threads; all cores unless set, or OWNT_NUM_THREADS in the environment.
+
+    Raises: ValueError unless it is from 1 to the number of cores.
+    """
+    _pool.count = checked(count, "set_num_threads")
+    if "numba" in sys.modules:
+        use_pool()
+
+
+def use_pool() -> None:
+    """Have Numba run parallel kernels in OpenMP's pool, whose launches are cheap, and with so many threads."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # OpenMP's own 8 ms of spinning starve other processes' threads
+    import numba
+
+    numba.config.THREADING_LAYER = "omp"
+    numba.set_num_threads(min(_pool.count, numba.config.NUMBA_NUM_THREADS))
 
 
 @final
@@ -33,6 +93,15 @@ class OneThread:
         found = [lib for lib in threadpoolctl.ThreadpoolController().lib_controllers if lib.user_api == "blas"]
         return [lib for lib in found if f"{self.package}.libs" in lib.filepath] or found
 
+    def c_function(self, name: str) -> Any:
+        """The library's C function `get_num_threads` or `set_num_threads`; one that does nothing if it has none."""
+        for library in self.libraries:
+            for before, after in (("scipy_openblas_", ""), ("scipy_openblas_", "64_"), ("openblas_", "")):
+                found = getattr(library.dynlib, f"{before}{name}{after}", None)
+                if found is not None:
+                    return found
+        return _one_thread_already
+
     def __enter__(self) -> None:
         with self._lock:
             if not self._inside:
@@ -50,6 +119,11 @@ class OneThread:
         for library, count, before in zip(self.libraries, counts, self._before, strict=True):
             if before != 1:
                 library.set_num_threads(count)
+
+
+@ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
+def _one_thread_already(_: int) -> int:
+    return 1
 
 
 numpys_blas = OneThread("numpy")

@@ -1,0 +1,90 @@
+"""Cross-entropy on the CPU, compiled: each row in two passes. Class weights and smoothing are left to the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy
+
+from ag.ops.loss import row_loss_kernel, row_loss_vjp
+from ownt.compiled_cpu import SMALL, blocks, compiled, exp, largest, prange
+from ownt.kernel import Out
+
+_ROWS = 16  # of a block
+
+
+@compiled("void(real[:, ::1], int64[::1], int64, real[::1], real[:, ::1])", parallel=True)
+def losses(logits, targets, ignore, out, stats):
+    """See row_loss_kernel."""
+    count = logits.shape[0]
+    for block in prange(blocks(count, _ROWS)):
+        for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
+            row = logits[r]
+            top = largest(row)
+            total = row.dtype.type(0)
+            for j in range(row.size):
+                total += exp(row[j] - top)
+            rest = numpy.log(total)
+            stats[r, 0] = top
+            stats[r, 1] = rest
+            chosen = top if targets[r] == ignore else row[targets[r]]
+            loss = numpy.float64(top) - numpy.float64(chosen) + numpy.float64(rest)  # large ones cancel
+            out[r] = 0 if targets[r] == ignore else loss
+
+
+@compiled("void(real[::1], real[:, ::1], int64[::1], real[:, ::1], int64, real[:, ::1], int64)", parallel=True)
+def slopes(share, logits, targets, stats, ignore, out, beta):
+    """See row_loss_vjp."""
+    count = logits.shape[0]
+    for block in prange(blocks(count, _ROWS)):
+        for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
+            row, slope = logits[r], out[r]
+            top, factor = stats[r, 0], share[r]
+            scale = factor * exp(-stats[r, 1])
+            for j in range(row.size):
+                value = exp(row[j] - top) * scale
+                slope[j] = value + (slope[j] if beta else row.dtype.type(0))
+            if targets[r] != ignore:
+                slope[targets[r]] -= factor
+
+
+@compiled("void(real[::1], real[:, ::1], int64[::1], real[:, ::1], int64)", parallel=True)
+def slopes_in_place(share, logits, targets, stats, ignore):
+    """The same where the logits are the destination: one array, so that the loop is seen to be free of aliases."""
+    count = logits.shape[0]
+    for block in prange(blocks(count, _ROWS)):
+        for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
+            row = logits[r]
+            top, factor = stats[r, 0], share[r]
+            scale = factor * exp(-stats[r, 1])
+            for j in range(row.size):
+                row[j] = exp(row[j] - top) * scale
+            if targets[r] != ignore:
+                row[targets[r]] -= factor
+
+
+def _fits(weight: Any, smoothing: float, targets: Any, *arrays: Any) -> bool:
+    plain = weight is None and not smoothing and targets.dtype == numpy.int64
+    return plain and arrays[0].size and all(array.flags.c_contiguous for array in (targets, *arrays))
+
+
+@row_loss_kernel.on("cpu", "float32", "float64")
+def _(
+    logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out
+) -> tuple[Callable[..., None], tuple] | None:
+    if out.beta or not _fits(weight, smoothing, targets, logits, out.array, stats.array):
+        return None
+    return losses[logits.dtype, logits.size > SMALL], (logits, targets, ignore, out.array, stats.array)
+
+
+@row_loss_vjp.on("cpu", "float32", "float64")
+def _(
+    share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
+) -> tuple[Callable[..., None], tuple] | None:
+    slope, wide = out.array, logits.size > SMALL
+    if not _fits(weight, smoothing, targets, logits, slope, stats, share):
+        return None
+    if slope is logits or slope.ctypes.data == logits.ctypes.data:
+        return slopes_in_place[logits.dtype, wide], (share, slope, targets, stats, ignore)
+    return slopes[logits.dtype, wide], (share, logits, targets, stats, ignore, slope, out.beta)

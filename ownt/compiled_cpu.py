@@ -1,0 +1,276 @@
+"""Kernels for the CPU compiled by Numba: on first use, cached on disk, in one pool of threads, with BLAS inside.
+
+```
+@compiled("void(real[:, ::1], real[::1])", parallel=True)
+def row_sums(x, y):
+    for part in prange(blocks(x.shape[0], 64)):      # pieces of rows, shared out among the threads
+        ...
+
+row_sums[x.dtype, x.size > SMALL](x, y)              # in parallel if the second part of the key is true
+```
+
+Compiled code may be reordered and contracted, but it keeps NaN and Inf. Where the order counts, compute in float64.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from types import FunctionType
+from typing import Any, final
+
+import llvmlite.binding
+import numba
+import numpy
+from numba import prange, types
+from numba.core import cgutils, event
+from numba.extending import get_cython_function_address, intrinsic, overload
+
+from ownt import threads
+from ownt.thread import apart
+
+__all__ = [
+    "NORMAL", "PIECE", "SMALL", "TRANSPOSED", "address", "blocks", "compiled", "exp", "flat", "gemm", "hold_blas",
+    "largest", "prange", "release_blas",
+]  # fmt: skip
+
+FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}  # all of "fast" but what assumes that no NaN or Inf occurs
+OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": True}
+SMALL = 1 << 14  # elements below which a second thread does not pay
+PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's first-level cache
+NORMAL, TRANSPOSED = ord("N"), ord("T")  # as BLAS calls them
+
+
+_OWN_CODE = f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
+
+
+@final
+class Compiled:
+    """A function that Numba compiles for a dtype, for one thread or in parallel, when it is first asked for.
+
+    key: tells it apart in the cache from others of the same name
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: str, parallel: bool, key: str = "") -> None:
+        self.function = function
+        self.key = f"{_OWN_CODE}{key}"
+        self.signature = signature
+        self.parallel = parallel
+        self._made: dict[tuple[Any, bool], Callable[..., Any]] = {}
+
+    def __getitem__(self, key: tuple[Any, bool]) -> Callable[..., Any]:
+        """The compiled function for (dtype, whether to run in parallel)."""
+        found = self._made.get(key)
+        if found is None:
+            dtype, parallel = key
+            found = self._made[key] = self._make(dtype, self.parallel and bool(parallel))
+        return found
+
+    def _make(self, dtype: Any, parallel: bool) -> Callable[..., Any]:
+        threads.use_pool()
+        signature = self.signature.replace("real", numpy.dtype(dtype).name)
+        function = _renamed(self.function, f"{self.function.__name__}_{self.key}{'_parallel' * parallel}")
+        try:
+            return apart(numba.njit(signature, parallel=parallel, cache=True, **OPTIONS), function)
+        except RuntimeError as error:
+            if "cache" not in str(error):
+                raise
+            _say(f"ownt: {error}: it is compiled again in each process. Set NUMBA_CACHE_DIR to a folder to write to")
+            return apart(numba.njit(signature, parallel=parallel, **OPTIONS), function)
+
+
+def compiled(signature: str, parallel: bool = False) -> Callable[[Callable[..., Any]], Compiled]:
+    """Declare a function to be compiled; `real` in the signature stands for the dtype."""
+    return lambda function: Compiled(function, signature, parallel)
+
+
+def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """The function under a name for the cache, which does not see options, nor a change in the code of this file."""
+    made = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
+    made.__qualname__ = name
+    return made
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+@final
+class _Announcer(event.Listener):
+    """Says what is compiled, and for how long: it happens once on a machine, and is worth waiting for."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.began = 0.0
+
+    def on_start(self, what: event.Event) -> None:
+        if not self.depth:
+            self.began = time.perf_counter()
+        self.depth += 1
+
+    def on_end(self, what: event.Event) -> None:
+        self.depth -= 1
+        name = what.data["dispatcher"].py_func
+        if not self.depth and Path(name.__code__.co_filename).name.endswith("_cpu.py"):
+            _say(f"ownt: compiled {name.__name__} in {time.perf_counter() - self.began:.1f} s, to be kept on disk")
+
+
+event.register("numba:compile", _Announcer())
+
+
+def flat(*arrays: Any) -> tuple[Any, ...] | None:
+    """The arrays as vectors; None unless all lie in one run of bytes each, and have as many elements."""
+    size = arrays[0].size
+    if all(array.size == size and array.flags.c_contiguous for array in arrays):
+        return tuple(array.reshape(-1) for array in arrays)
+    return None
+
+
+@numba.njit(inline="always")
+def blocks(count: int, size: int) -> int:
+    """How many blocks of `size` cover `count`; one at least."""
+    return max(1, (count + size - 1) // size)
+
+
+# mathematics that vectorises
+
+
+def exp(x: Any) -> Any:
+    """e^x; in float32 to 3e-7 of its value, 0 below -87.3 and Inf above 88.7."""
+
+
+@overload(exp, jit_options=OPTIONS, inline="never")
+def _(x):
+    if x != types.float32:
+        return lambda x: numpy.exp(x)
+    f = numpy.float32
+
+    def exp32(x):
+        """2^n times a polynomial of degree 6 in the rest; written so that NaN comes through"""
+        y = x if not x > f(89) else f(89)
+        y = y if not y < f(-88) else f(-88)
+        n = numpy.floor(y * f(1.44269504) + f(0.5))
+        r = (y - n * f(0.693359375)) - n * f(-2.12194440e-4)
+        p = f(1.9875691500e-4)
+        p = p * r + f(1.3981999507e-3)
+        p = p * r + f(8.3334519073e-3)
+        p = p * r + f(4.1665795894e-2)
+        p = p * r + f(1.6666665459e-1)
+        p = p * r + f(5.0000001201e-1)
+        y = p * r * r + r + f(1)
+        power = (numpy.int32(n) + numpy.int32(127)) << numpy.int32(23)
+        return y * numpy.int32(power).view(numpy.float32)
+
+    return exp32
+
+
+def largest(row: Any) -> Any:
+    """The largest of a row, NaN if there is one."""
+
+
+@overload(largest, jit_options=OPTIONS)
+def _(row):
+    integer = numpy.int32 if row.dtype == types.float32 else numpy.int64
+    real, bits = (numpy.float32, 31) if integer is numpy.int32 else (numpy.float64, 63)
+    lowest, rest = integer(-(2**bits)), integer(2**bits - 1)
+
+    def by_bits(row):
+        """Floats as integers that have the same order: of those the maximum vectorises"""
+        top = lowest
+        for i in range(row.size):
+            value = real(row[i]).view(integer)
+            top = max(top, value ^ ((value >> integer(bits)) & rest))
+        top = top ^ ((top >> integer(bits)) & rest)
+        return integer(top).view(real)
+
+    return by_bits
+
+
+# BLAS
+
+
+@intrinsic
+def address(context: Any, array: Any, offset: Any) -> Any:
+    """A pointer to the element at `offset`, counted in elements from the first."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+
+    return types.CPointer(array.dtype)(array, types.intp), generate
+
+
+@intrinsic
+def _reference(context: Any, value: Any) -> Any:
+    """A pointer to a value, as Fortran takes its arguments."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return cgutils.alloca_once_value(builder, args[0])
+
+    return types.CPointer(value)(value), generate
+
+
+def _gemm(name: str, real: Any) -> Any:
+    """SciPy's ?gemm: registered by name, because code that holds an address could not be cached."""
+    llvmlite.binding.add_symbol(f"ownt_{name}", get_cython_function_address("scipy.linalg.cython_blas", name))
+    flag, number, array = types.CPointer(types.int8), types.CPointer(types.int32), types.CPointer(real)
+    arguments = (flag, flag, number, number, number, array, array, number, array, number, array, array, number)
+    return types.ExternalFunction(f"ownt_{name}", types.void(*arguments))
+
+
+_SGEMM, _DGEMM = _gemm("sgemm", types.float32), _gemm("dgemm", types.float64)
+
+
+def gemm(
+    flag_a: int, flag_b: int, m: int, n: int, k: int, alpha: float, a: Any, lead_a: int, b: Any, lead_b: int,
+    beta: float, c: Any, lead_c: int,
+) -> None:  # fmt: skip
+    """c = alpha a b + beta c, row-major, a (m, k), b (k, n), on one thread; see `address`.
+
+    flag: NORMAL, or TRANSPOSED for a matrix stored by columns; lead: elements from one row (column) to the next.
+    """
+
+
+@overload(gemm, inline="never")
+def _(flag_a, flag_b, m, n, k, alpha, a, lead_a, b, lead_b, beta, c, lead_c):
+    routine, real = (_SGEMM, numpy.float32) if c.dtype == types.float32 else (_DGEMM, numpy.float64)
+    i8, i32 = numpy.int8, numpy.int32
+
+    def call(flag_a, flag_b, m, n, k, alpha, a, lead_a, b, lead_b, beta, c, lead_c):
+        routine(  # row-major c = a b is column-major cᵀ = bᵀ aᵀ
+            _reference(i8(flag_b)), _reference(i8(flag_a)),
+            _reference(i32(n)), _reference(i32(m)), _reference(i32(k)),
+            _reference(real(alpha)), b, _reference(i32(lead_b)), a, _reference(i32(lead_a)),
+            _reference(real(beta)), c, _reference(i32(lead_c)),
+        )  # fmt: skip
+
+    return call
+
+
+def _symbol(name: str, function: Any) -> None:
+    llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
+
+
+_symbol("ownt_blas_get", threads.scipys_blas.c_function("get_num_threads"))
+_symbol("ownt_blas_set", threads.scipys_blas.c_function("set_num_threads"))
+_get_threads = types.ExternalFunction("ownt_blas_get", types.int32())
+_set_threads = types.ExternalFunction("ownt_blas_set", types.void(types.int32))
+
+
+@numba.njit
+def hold_blas() -> int:
+    """Hold SciPy's BLAS to one thread, in a kernel that calls `gemm`; what to give to `release_blas` at its end."""
+    before = _get_threads()
+    if before != 1:
+        _set_threads(numpy.int32(1))
+    return before
+
+
+@numba.njit
+def release_blas(before: int) -> None:
+    """Give BLAS its threads back. Of kernels that overlap in time, the first gives back, the others found 1."""
+    if before != 1:
+        _set_threads(numpy.int32(before))
