@@ -6,6 +6,7 @@ from ownt.dtype import bool_, float16, float32, float64, int8, int16, int32, int
 from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
 from ownt.random import manual_seed
 from ownt.tensor import Tensor
+from ownt.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ __all__ = [
     "float64",
     "from_dlpack",
     "full",
+    "get_num_threads",
     "int8",
     "int16",
     "int32",
@@ -37,6 +39,7 @@ __all__ = [
     "randn",
     "random",
     "scratch",
+    "set_num_threads",
     "uint8",
     "zeros",
 ]

@@ -69,7 +69,7 @@ def _norm(grads: list[Tensor], order: float) -> float:
 
 def _norm_of(array: Any, order: float) -> float:
     place = devices.of(array)
-    with place.quiet():
+    with place.quiet(), place.one_thread():  # threads of NumPy's BLAS would spin, and the kernels' wait for a core
         return float(place.xp.linalg.norm(array.astype("float64").ravel(), order))
 
 
