@@ -28,9 +28,10 @@ class _Pool:
 
     def __init__(self) -> None:
         self.count = cores()
-        wanted = os.environ.get(VARIABLE)
-        if wanted is not None:
-            self.count = checked(wanted, VARIABLE)
+        try:
+            self.count = checked(os.environ.get(VARIABLE, self.count), VARIABLE)
+        except ValueError as error:  # no reason not to start
+            print(f"ownt: {error}; all are used", file=sys.stderr)
 
 
 def checked(number: Any, name: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import FunctionType
-
 import numpy as np
 import pytest
 from optimizer_rules import OPTIMIZERS, RULES, drawn
@@ -92,23 +90,28 @@ def test_groups_may_be_added_between_steps():
     assert not np.array_equal(b.numpy(), np.ones(2))
 
 
-A, B = param(2, name="wte"), param(3)
 GROUPS = [
-    (ValueError, [{"params": A}, {"params": [B, A]}], r"expected each .* in one group; got 'wte' of shape \(2,\) in"),
-    (ValueError, [{"params": B}, {"params": B}], r"expected each .* in one group; got a Node of shape \(3,\) in two"),
-    (ValueError, [{"params": A, "speed": 1, "lr": 1}], r"expected options among lr, .*weight_decay.*; got speed"),
-    (ValueError, [], "expected one parameter or more; got none"),
-    (ValueError, [{"params": []}], "expected one parameter or more; got none"),
-    (ValueError, [{"params": A}, {"params": B, "lr": -1}], "expected a learning rate of 0 or more; got -1"),
-    (TypeError, [{"lr": 1}], "expected a group to be a dict with 'params'; got one with lr"),
-    (TypeError, [{"params": A}, B], r"expected a group to be a dict with 'params'; got a Node of shape \(3,\)"),
-    (TypeError, [A, {"params": B}], "expected parameters to be Nodes; got one with params"),
-    (TypeError, [ownt.ones(2)], "expected parameters to be Nodes; got Tensor"),
-    (TypeError, A, r"expected an iterable of parameters; got 'wte' of shape \(2,\)\. Give a list, or"),
-    (TypeError, nn.MLP([2, 3])[0], r"expected an iterable of parameters; got Linear\. .* or model\.parameters\(\)"),
-    (TypeError, 3, "expected an iterable of parameters; got int"),
-    (TypeError, {A, B}, "expected parameters in an order.*got a set. Use a list"),
-    (ValueError, lambda: [A * 2], r"expected parameters; got a computed node of shape \(2,\)\. Use ag\.param"),
+    (ValueError, lambda a, b: [{"params": a}, {"params": [b, a]}],
+     r"expected each .* in one group; got 'wte' of shape \(2,\) in"),
+    (ValueError, lambda a, b: [{"params": b}, {"params": b}],
+     r"expected each .* in one group; got a Node of shape \(3,\) in two"),
+    (ValueError, lambda a, b: [{"params": a, "speed": 1, "lr": 1}],
+     r"expected options among lr, .*weight_decay.*; got speed"),
+    (ValueError, lambda a, b: [], "expected one parameter or more; got none"),
+    (ValueError, lambda a, b: [{"params": []}], "expected one parameter or more; got none"),
+    (ValueError, lambda a, b: [{"params": a}, {"params": b, "lr": -1}],
+     "expected a learning rate of 0 or more; got -1"),
+    (TypeError, lambda a, b: [{"lr": 1}], "expected a group to be a dict with 'params'; got one with lr"),
+    (TypeError, lambda a, b: [{"params": a}, b],
+     r"expected a group to be a dict with 'params'; got a Node of shape \(3,\)"),
+    (TypeError, lambda a, b: [a, {"params": b}], "expected parameters to be Nodes; got one with params"),
+    (TypeError, lambda a, b: [ownt.ones(2)], "expected parameters to be Nodes; got Tensor"),
+    (TypeError, lambda a, b: a, r"expected an iterable of parameters; got 'wte' of shape \(2,\)\. Give a list, or"),
+    (TypeError, lambda a, b: nn.MLP([2, 3])[0],
+     r"expected an iterable of parameters; got Linear\. .* or model\.parameters\(\)"),
+    (TypeError, lambda a, b: 3, "expected an iterable of parameters; got int"),
+    (TypeError, lambda a, b: {a, b}, "expected parameters in an order.*got a set. Use a list"),
+    (ValueError, lambda a, b: [a * 2], r"expected parameters; got a computed node of shape \(2,\)\. Use ag\.param"),
 ]  # fmt: skip
 
 
@@ -116,15 +119,16 @@ GROUPS = [
 @pytest.mark.parametrize(("error", "given", "message"), GROUPS, ids=[message for _, _, message in GROUPS])
 def test_what_is_no_group_is_an_error(optimizer, error, given, message):
     with pytest.raises(error, match=f"^{optimizer.__name__}: {message}"):
-        optimizer(given() if isinstance(given, FunctionType) else given)
+        optimizer(given(param(2, name="wte"), param(3)))
 
 
 def test_a_group_that_cannot_be_added_changes_nothing():
-    used = nn.SGD([A])
-    for bad in ({"params": A}, {"params": B, "speed": 1}, {"params": B, "momentum": -1}, {"params": [B, 1]}, {}):
+    a, b = param(2), param(3)
+    used = nn.SGD([a])
+    for bad in ({"params": a}, {"params": b, "speed": 1}, {"params": b, "momentum": -1}, {"params": [b, 1]}, {}):
         with pytest.raises((ValueError, TypeError), match="SGD: expected"):
             used.add_param_group(bad)
-    assert used.parameters == [A]
+    assert used.parameters == [a]
     used.lr = 2.0
     assert used.lr == 2
 

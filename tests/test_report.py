@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 import ag
@@ -38,6 +40,7 @@ def test_moving_bytes_keeps_the_total():
 
 @pytest.fixture
 def trained_step():
+    gc.collect()  # models of other tests, if in cycles, would be in the ledger too
     model = nn.GPT(nn.GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=8))
     optimizer = nn.Adam(model.parameters())
     ownt.memory.reset_peak()

@@ -1,14 +1,19 @@
-"""BLAS is held to one thread for small work, and users get their setting back."""
+"""How many threads kernels use; BLAS is held to one thread for small work, and users get their setting back."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import pytest
 
 import ag
+import nn
 import ownt
-from ownt.threads import OneThread, scipys_blas
+from ownt.threads import OneThread, cores, scipys_blas
 
 
 class Library:
@@ -70,3 +75,50 @@ def test_products_leave_the_setting_of_the_real_libraries_alone():
     w = ag.param(ownt.randn(3, 9, 12))
     ag.sum(ag.causal_attention(w, 2) @ ownt.randn(4, 300)).backward()
     assert [library.get_num_threads() for library in scipys_blas.libraries] == before
+
+
+@pytest.fixture
+def _all_cores():
+    yield
+    ownt.set_num_threads(cores())
+
+
+@pytest.mark.usefixtures("_all_cores")
+@pytest.mark.parametrize("count", [0, -1, cores() + 1, "many"])
+def test_a_number_of_threads_that_cannot_be_is_refused(count):
+    before = ownt.get_num_threads()
+    with pytest.raises(ValueError, match=rf"set_num_threads: expected .* from 1 to {cores()}.*; got {count}"):
+        ownt.set_num_threads(count)
+    assert ownt.get_num_threads() == before
+
+
+ENVIRONMENT = [("1", 1, ""), ("0", cores(), "got 0; all are used"), ("", cores(), "got ; all are used")]
+
+
+@pytest.mark.parametrize(("given", "used", "said"), ENVIRONMENT)
+def test_the_environment_sets_the_number_and_a_bad_one_is_no_reason_not_to_start(given, used, said):
+    environment = os.environ | {"OWNT_NUM_THREADS": given}
+    code = "import ownt; print(ownt.get_num_threads())"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
+    assert int(found.stdout) == used
+    assert said in found.stderr
+    assert bool(found.stderr) == bool(said)
+
+
+@pytest.mark.usefixtures("_all_cores")
+@pytest.mark.skipif(cores() < 2, reason="needs two cores")
+def test_one_thread_and_two_train_alike():
+    """Sums over rows are made in the same blocks; matrix products are cut elsewhere, which may change a last digit."""
+    found = []
+    for count in (1, 2):
+        ownt.set_num_threads(count)
+        ownt.manual_seed(0)
+        model = nn.GPT(nn.GPTConfig(vocab_size=65, block_size=64, n_layer=2, n_head=4, n_embd=64, dropout=0.1))
+        optimizer = nn.SGD(model.parameters(), lr=0.1)
+        tokens = ownt.randint(0, 65, 16, 64)
+        for _ in range(3):
+            model.loss(tokens, tokens).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found.append(np.concatenate([node.numpy().ravel() for node in model.parameters()]))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)

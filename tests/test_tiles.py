@@ -19,6 +19,7 @@ def _tiny(monkeypatch):
     for module in (kernel, norm, group_norm, loss, embedding):
         monkeypatch.setattr(module, "PIECE", 4)
     monkeypatch.setattr(fused, "_ROWS", 2)
+    monkeypatch.setattr(fused, "_ELEMENTS", 0)
     monkeypatch.setattr(attention, "_TILE", 8)
     monkeypatch.setattr(attention, "_QUERIES", 3)
     monkeypatch.setattr(loss, "_LOGITS_BYTES", 16)

@@ -5,7 +5,7 @@ The result is made again in the gradient, a piece of rows at a time, so that it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ag import kernels
@@ -19,14 +19,19 @@ from ownt import Tensor, scratch
 from ownt.kernel import Out, stretches
 
 CENTRED = {"layer": True, "rms": False}
-_ROWS = 256  # of a piece: its matrix products still run at full speed
+_ELEMENTS = 1 << 19  # of a piece of rows: two megabytes of float32
+_ROWS = 256  # but at least so many rows, at which matrix products still run at full speed
+
+
+def _pieces(count: int, width: int) -> Iterator[slice]:
+    return stretches(count, max(_ROWS, _ELEMENTS // max(width, 1)))
 
 
 def _linear_in_pieces(x: Tensor, w: Tensor, b: Tensor | None, make: Callable[[slice, Out], None]) -> Tensor:
     """linear(h, w, b), where `make` writes the rows of h that a slice names."""
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
     result = rows(y)
-    for part in stretches(result.shape[0], _ROWS):
+    for part in _pieces(result.shape[0], w.shape[1]):
         h = _workspace(part, w.shape[1], x)
         make(part, Out(h))
         affine_kernel(h, w, b, out=Out(result[part]))
@@ -75,7 +80,7 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out:
-        for part in stretches(flat.shape[0], _ROWS):
+        for part in _pieces(*flat.shape):
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 renorm_kernel(flat[part], stats[part], gain, shift, out=Out(h))
@@ -109,7 +114,7 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out:
-        for part in stretches(flat.shape[0], _ROWS):
+        for part in _pieces(*flat.shape):
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 forward(flat[part], out=Out(h))

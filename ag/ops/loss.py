@@ -1,4 +1,4 @@
-"""cross_entropy over integer targets, and linear_cross_entropy, which never holds the logits."""
+"""cross_entropy over integer targets, and linear_cross_entropy, which never holds many logits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ownt.kernel import PIECE, Out, kernel, stretches
 
 IGNORE = -100
 REDUCTIONS = ("mean", "sum", "none")
-_LOGITS_BYTES = 16_000_000  # of logits at a time in linear_cross_entropy
+_LOGITS_BYTES = 64_000_000  # of logits at a time in linear_cross_entropy; if these are all, they are kept
 _LEAST_ROWS = 64  # but at least so many rows, for the sake of the matrix product
 
 
@@ -183,10 +183,10 @@ def linear_cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """y = cross_entropy(x wᵀ, targets) without the logits: they are made and used a few rows at a time
+    """y = cross_entropy(x wᵀ, targets) without holding many logits: they are made and used some rows at a time
 
     Shapes: x (..., C), w (V, C), targets (...) -> y () or, with "none", (...)
-    Saves:  x, w, targets, two numbers a row
+    Saves:  x, w, targets, two numbers a row; the logits where they are few, since making them again costs time
     Raises: IndexError for a target out of range
     Source: Wijmans et al., arXiv 2411.09009, for the idea
     """
@@ -198,22 +198,24 @@ def linear_cross_entropy(
     losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=x)
     options = None, ignore_index, label_smoothing
-    for part in _pieces(flat.shape[0], w):
-        logits = _logits(flat[part], w)
+    pieces, kept = list(_pieces(flat.shape[0], w)), None
+    for part in pieces:
+        logits = _logits(flat[part], w, "activation" if len(pieces) == 1 else "workspace")
         row_loss_kernel(logits, chosen[part], *options, out=Out(losses[part]), stats=Out(stats[part]))
+        kept = logits if len(pieces) == 1 else None
         del logits  # before the next piece asks for the same bytes
     y = reduced(losses, targets, None, ignore_index, reduction)
-    return y, (x, w, targets, stats, ignore_index, label_smoothing, reduction)
+    return y, (x, w, targets, kept, stats, ignore_index, label_smoothing, reduction)
 
 
 @linear_cross_entropy.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
-    x, w, targets, stats, ignore, smoothing, reduction = saved
+    x, w, targets, kept, stats, ignore, smoothing, reduction = saved
     flat, chosen = rows(x), vector(targets)
     share = shares(g, targets, None, ignore, reduction)
     with rows_out(dx) as out:
         for part in _pieces(flat.shape[0], w):
-            logits = _logits(flat[part], w)
+            logits = _logits(flat[part], w) if kept is None else kept  # which become their gradient
             row_loss_vjp(share[part], logits, chosen[part], None, stats[part], ignore, smoothing, out=Out(logits))
             if dw:
                 matmul_kernel(logits.T, flat[part], out=dw.out())
@@ -222,8 +224,8 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
             del logits
 
 
-def _logits(x: Tensor, w: Tensor) -> Tensor:
-    logits = scratch.empty((x.shape[0], w.shape[0]), like=x, kind="workspace")
+def _logits(x: Tensor, w: Tensor, kind: str = "workspace") -> Tensor:
+    logits = scratch.empty((x.shape[0], w.shape[0]), like=x, kind=kind)
     matmul_kernel(x, w.T, out=Out(logits))
     return logits
 
