@@ -86,3 +86,10 @@ def compare(name, sample, dtype, monkeypatch):
     for a, b in zip(found, expected, strict=True):
         tolerance = TOLERANCE[dtype]
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {sample}")
+
+
+def test_what_an_override_declines_is_computed_by_the_reference():
+    """A bias whose numbers do not lie side by side, beside matrices that do."""
+    x, w, b = ownt.randn(3, 4), ownt.randn(5, 4), ownt.randn(5, 2)[:, 0]
+    expected = x.numpy() @ w.numpy().T + b.numpy()
+    np.testing.assert_allclose(ag.linear(x, w, b).numpy(), expected, rtol=1e-5, atol=1e-6)

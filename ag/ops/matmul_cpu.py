@@ -77,7 +77,7 @@ def _bound(a: Any, b: Any, bias: Any, out: Any, beta: int) -> tuple[Callable[...
 
 def _plain(a: Any, b: Any, bias: Any, out: Any, beta: int) -> None:
     """NumPy's product: for stacks of matrices, and for what BLAS cannot take."""
-    with threads.numpys_blas:
+    with threads.numpys_blas, numpy.errstate(all="ignore"):
         if beta or bias.size:
             value = numpy.matmul(a, b)
             value = value + bias if bias.size else value
@@ -98,5 +98,7 @@ def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple]:
 
 
 @affine_kernel.on("cpu", "float32", "float64")
-def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple]:
+def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    if b is not None and not b.flags.c_contiguous:
+        return None
     return _bound(x, w.T, _NO_BIAS[out.array.dtype] if b is None else b, out.array, out.beta)
