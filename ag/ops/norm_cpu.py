@@ -79,7 +79,7 @@ def slopes(g, x, stats, gain, centred, dx, beta, sums):
         for r in range(part * count // parts, (part + 1) * count // parts):
             _row_sums(g[r], x[r], stats[r, 0], stats[r, 1], dgain, dshift)
             if beta >= 0:
-                _row_slope(g[r], x[r], stats[r, 0], stats[r, 1], gain, centred, sums[part, 2], dx[r], beta)
+                _row_slope(g[r], x[r], stats[r, 0], stats[r, 1], gain, centred, dx[r], beta)
 
 
 @numba.njit(**OPTIONS)
@@ -91,17 +91,16 @@ def _row_sums(g, x, mean, inverse, dgain, dshift):
 
 
 @numba.njit(**OPTIONS)
-def _row_slope(g, x, mean, inverse, gain, centred, scaled, dx, beta):
-    """The products of g and gain are put down in `scaled`: fused into the difference, they would not cancel."""
+def _row_slope(g, x, mean, inverse, gain, centred, dx, beta):
     total, along = g.dtype.type(0), g.dtype.type(0)
     for c in range(g.size):
-        scaled[c] = g[c] * gain[c]
-        total += scaled[c]
-        along += scaled[c] * ((x[c] - mean) * inverse)
+        scaled = g[c] * gain[c]
+        total += scaled
+        along += scaled * ((x[c] - mean) * inverse)
     total = total / g.dtype.type(g.size) if centred else g.dtype.type(0)
     along /= g.dtype.type(g.size)
     for c in range(g.size):
-        slope = inverse * (scaled[c] - total - (x[c] - mean) * inverse * along)
+        slope = inverse * (g[c] * gain[c] - total - (x[c] - mean) * inverse * along)
         dx[c] = slope + (dx[c] if beta else g.dtype.type(0))
 
 
@@ -163,10 +162,10 @@ def _(
 ) -> tuple[Callable[..., None], tuple] | None:
     kind = x.dtype
     outs = [out.array for out in (dx, dgain, dshift) if out]
-    if not _in_rows(g, x, stats, gain, *outs):
+    if x.shape[1] < 2 or not _in_rows(g, x, stats, gain, *outs):  # of one column it is 0, which fused products miss
         return None
     parts = max(1, min(_BLOCKS, x.shape[0] // _ROWS))
-    sums = scratch.empty((parts, 3, x.shape[1]), dtype=kind, kind="workspace")  # of gain, of shift; a row to work in
+    sums = scratch.empty((parts, 2, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
     arguments = (g, x, stats, _gain(gain, x), centred, target, beta)
     return _slopes_and_sums, (x.size > SMALL, kind, arguments, sums.array, dgain, dshift)
