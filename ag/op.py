@@ -17,6 +17,7 @@ mul.samples = [...]                              # what the tests of every op ru
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -217,9 +218,14 @@ def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> 
 
 
 def composed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Declare a function made of ops; it becomes a method of Node too."""
-    methods[function.__name__] = function
-    return function
+    """Declare a function made of ops, whose first argument is made a Node; it becomes a method of Node too."""
+
+    @functools.wraps(function)
+    def call(x: Any, *args: Any, **options: Any) -> Any:
+        return function(x if type(x) is nodes.Node else nodes.constant(x), *args, **options)
+
+    methods[function.__name__] = call
+    return call
 
 
 def view_op(covers: bool, same_order: bool = False) -> Callable[[Callable[..., Any]], Op]:

@@ -10,6 +10,8 @@ row_sums[x.dtype, x.size > SMALL](x, y)              # in parallel if the second
 ```
 
 Compiled code may be reordered and contracted, but it keeps NaN and Inf. Where the order counts, compute in float64.
+No loop stores to one array, reads others and adds up numbers too: whether such a loop runs in vectors depends on how
+far the arrays lie apart, and a sum made in vectors is rounded otherwise.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ __all__ = [
     "largest", "prange", "release_blas",
 ]  # fmt: skip
 
-FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}  # all of "fast" but what assumes that no NaN or Inf occurs
+FAST = {"reassoc", "contract", "nsz"}  # not what assumes that no NaN or Inf occurs, nor approximations of its own
 OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": True}
 SMALL = 1 << 14  # elements below which a second thread does not pay
 PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's first-level cache
@@ -63,11 +65,12 @@ class Compiled:
         self._made: dict[tuple[Any, bool], Callable[..., Any]] = {}
 
     def __getitem__(self, key: tuple[Any, bool]) -> Callable[..., Any]:
-        """The compiled function for (dtype, whether to run in parallel)."""
-        found = self._made.get(key)
+        """The compiled function for (dtype, whether to run in parallel, if there is more than one thread)."""
+        dtype, parallel = key
+        parallel = parallel and self.parallel and threads.get_num_threads() > 1
+        found = self._made.get((dtype, parallel))
         if found is None:
-            dtype, parallel = key
-            found = self._made[key] = self._make(dtype, self.parallel and bool(parallel))
+            found = self._made[dtype, parallel] = self._make(dtype, parallel)
         return found
 
     def _make(self, dtype: Any, parallel: bool) -> Callable[..., Any]:
@@ -123,9 +126,9 @@ event.register("numba:compile", _Announcer())
 
 
 def flat(*arrays: Any) -> tuple[Any, ...] | None:
-    """The arrays as vectors; None unless all lie in one run of bytes each, and have as many elements."""
-    size = arrays[0].size
-    if all(array.size == size and array.flags.c_contiguous for array in arrays):
+    """The arrays as vectors; None unless all lie in one run of bytes each, of one dtype and as many elements."""
+    size, dtype = arrays[0].size, arrays[0].dtype
+    if all(array.size == size and array.dtype == dtype and array.flags.c_contiguous for array in arrays):
         return tuple(array.reshape(-1) for array in arrays)
     return None
 

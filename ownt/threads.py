@@ -8,6 +8,7 @@ the kernels' own pool.
 from __future__ import annotations
 
 import ctypes
+import importlib
 import os
 import sys
 import threading
@@ -64,12 +65,27 @@ def set_num_threads(count: int) -> None:
 
 
 def use_pool() -> None:
-    """Have Numba run parallel kernels in OpenMP's pool, whose launches are cheap, and with so many threads."""
+    """Have Numba run parallel kernels in OpenMP's pool, whose launches are cheap, and with so many threads.
+
+    Without OpenMP's library kernels run on one thread: Numba's other pools cost more than they give.
+    """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # OpenMP's own 8 ms of spinning starve other processes' threads
     import numba
 
+    if _pool.count > 1 and not _has_openmp():
+        print("ownt: one thread is used: more need OpenMP's library, libgomp; install it", file=sys.stderr)
+        _pool.count = 1
     numba.config.THREADING_LAYER = "omp"
-    numba.set_num_threads(min(_pool.count, numba.config.NUMBA_NUM_THREADS))
+    if _pool.count > 1:
+        numba.set_num_threads(min(_pool.count, numba.config.NUMBA_NUM_THREADS))
+
+
+def _has_openmp() -> bool:
+    try:
+        importlib.import_module("numba.np.ufunc.omppool")
+    except ImportError:
+        return False
+    return True
 
 
 @final

@@ -122,3 +122,17 @@ def test_one_thread_and_two_train_alike():
             optimizer.zero_grad()
         found.append(np.concatenate([node.numpy().ravel() for node in model.parameters()]))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
+
+
+def test_without_openmp_kernels_run_on_one_thread(monkeypatch, capsys):
+    if cores() < 2:
+        pytest.skip("one core")
+    ownt.set_num_threads(2)
+    monkeypatch.setattr("ownt.threads._has_openmp", lambda: False)
+    try:
+        ownt.set_num_threads(2)
+        assert "install it" in capsys.readouterr().err
+        assert ownt.get_num_threads() == 1
+    finally:
+        monkeypatch.undo()
+        ownt.set_num_threads(cores())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ag.node import Node, constant
+from ag.node import Node
 from ag.op import Indices, composed, op
 from ag.ops import embedding, reduce
 from ag.sample import Sample, integers, normal
@@ -95,7 +95,6 @@ def topk(x: Any, k: int, axis: int = -1, largest: bool = True) -> tuple[Node, No
 
     Shapes: x any -> values, places int64, with size k along the axis
     """
-    x = constant(x) if type(x) is not Node else x
     places = argtopk(x, k, axis, largest)
     return gather(x, axis, places), places
 

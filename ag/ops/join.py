@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import ag
 from ag import kernels
 from ag.node import Node
 from ag.op import composed, op
@@ -113,7 +112,6 @@ def split(x: Any, sizes: int | Sequence[int], axis: int = 0) -> list[Node]:
     Shapes: x any -> views of x, whose sizes along the axis add up to its own
     Raises: ValueError if they do not
     """
-    x = ag.constant(x) if type(x) is not Node else x
     (axis,) = reduce.normal_axes("split", axis, x.ndim)
     whole = x.shape[axis]
     if isinstance(sizes, int):
@@ -131,7 +129,6 @@ def chunk(x: Any, chunks: int, axis: int = 0) -> list[Node]:
 
     Shapes: x any -> views of x, whose sizes along the axis add up to its own
     """
-    x = ag.constant(x) if type(x) is not Node else x
     (axis,) = reduce.normal_axes("chunk", axis, x.ndim)
     if chunks < 1:
         raise ValueError(f"chunk: expected 1 chunk or more; got {chunks}")

@@ -67,7 +67,10 @@ def normalize_again(x, stats, gain, shift, y, beta):
     parallel=True,
 )
 def slopes(g, x, stats, gain, centred, dx, beta, sums):
-    """Gradients of normalize: dx, unless beta is below 0, and for each block the sums that make dgain and dshift."""
+    """Gradients of normalize: dx, unless beta is below 0, and for each block the sums that make dgain and dshift.
+
+    Beside those sums each block has a row to work in.
+    """
     count, width = x.shape
     zero = x.dtype.type(0)
     parts = sums.shape[0]
@@ -79,7 +82,7 @@ def slopes(g, x, stats, gain, centred, dx, beta, sums):
         for r in range(part * count // parts, (part + 1) * count // parts):
             _row_sums(g[r], x[r], stats[r, 0], stats[r, 1], dgain, dshift)
             if beta >= 0:
-                _row_slope(g[r], x[r], stats[r, 0], stats[r, 1], gain, centred, dx[r], beta)
+                _row_slope(g[r], x[r], stats[r, 0], stats[r, 1], gain, centred, dx[r], beta, sums[part, 2])
 
 
 @numba.njit(**OPTIONS)
@@ -91,16 +94,17 @@ def _row_sums(g, x, mean, inverse, dgain, dshift):
 
 
 @numba.njit(**OPTIONS)
-def _row_slope(g, x, mean, inverse, gain, centred, dx, beta):
+def _row_slope(g, x, mean, inverse, gain, centred, dx, beta, scaled):
+    for c in range(g.size):
+        scaled[c] = g[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
     total, along = g.dtype.type(0), g.dtype.type(0)
     for c in range(g.size):
-        scaled = g[c] * gain[c]
-        total += scaled
-        along += scaled * ((x[c] - mean) * inverse)
+        total += scaled[c]
+        along += scaled[c] * ((x[c] - mean) * inverse)
     total = total / g.dtype.type(g.size) if centred else g.dtype.type(0)
     along /= g.dtype.type(g.size)
     for c in range(g.size):
-        slope = inverse * (g[c] * gain[c] - total - (x[c] - mean) * inverse * along)
+        slope = inverse * (scaled[c] - total - (x[c] - mean) * inverse * along)
         dx[c] = slope + (dx[c] if beta else g.dtype.type(0))
 
 
@@ -162,10 +166,10 @@ def _(
 ) -> tuple[Callable[..., None], tuple] | None:
     kind = x.dtype
     outs = [out.array for out in (dx, dgain, dshift) if out]
-    if x.shape[1] < 2 or not _in_rows(g, x, stats, gain, *outs):  # of one column it is 0, which fused products miss
+    if not _in_rows(g, x, stats, gain, *outs):
         return None
     parts = max(1, min(_BLOCKS, x.shape[0] // _ROWS))
-    sums = scratch.empty((parts, 2, x.shape[1]), dtype=kind, kind="workspace")
+    sums = scratch.empty((parts, 3, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
     arguments = (g, x, stats, _gain(gain, x), centred, target, beta)
     return _slopes_and_sums, (x.size > SMALL, kind, arguments, sums.array, dgain, dshift)

@@ -62,7 +62,6 @@ def pad(x: Any, widths: tuple[int, ...], mode: str = "constant", value: float = 
     Shapes: x any -> its sizes with the widths added
     Raises: ValueError for widths that do not fit
     """
-    x = ag.constant(x) if type(x) is not Node else x
     pairs = _pairs(x.shape, tuple(widths), mode)
     if mode == "constant":
         return constant_pad(x, pairs, value)
