@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import final
 
 from ownt import device as devices
-from ownt.kernel import Kernel, Out
+from ownt.launch import Launch, Watch
 from ownt.thread import state
 
 
@@ -21,23 +22,28 @@ class detect_anomaly:
     Raises: AnomalyError naming the op, the kernel, the module path and the first index. Slow: for searching.
     """
 
+    def __init__(self) -> None:
+        self._outer: list[Watch | None] = []
+
     def __enter__(self) -> None:
-        self._before = state.check
-        state.check = _check
+        self._outer.append(state.launch)
+        state.launch = partial(_run, state.launch)
 
     def __exit__(self, *_: object) -> None:
-        state.check = self._before
+        state.launch = self._outer.pop()
 
 
-def _check(kernel: Kernel, written: list[Out]) -> None:
-    for out in written:
-        if out.array.dtype.kind != "f":
+def _run(outer: Watch | None, launch: Launch) -> None:
+    launch.run(outer)
+    for tensor in launch.written:
+        array = tensor.array
+        if array.dtype.kind != "f":
             continue
-        bad = ~devices.module(out.array).isfinite(out.array)
+        bad = ~devices.module(array).isfinite(array)
         if bad.any():
             where = tuple(int(axis[0]) for axis in bad.nonzero()) if bad.ndim else ()
-            place = f" in {state.path}" if state.path else ""
+            place = f" in {launch.path}" if launch.path else ""
             raise AnomalyError(
-                f"{state.op or kernel.name}{place}: expected finite numbers; got {out.array[where]} at {where} "
-                f"of shape {out.array.shape}, written by kernel {kernel.name}. Look at its inputs just before"
+                f"{launch.op or launch.name}{place}: expected finite numbers; got {array[where]} at {where} "
+                f"of shape {array.shape}, written by kernel {launch.name}. Look at its inputs just before"
             )

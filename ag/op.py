@@ -20,7 +20,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from typing import Any, final
 
@@ -66,6 +66,17 @@ class no_grad(contextlib.ContextDecorator):
         recording.enabled = self._before.pop()
 
 
+_SHARED, _INDICES, _MASK = 1, 2, 3  # roles of tensors among arguments: those that must agree in dtype, and others
+
+
+def _role(kind: str) -> int:
+    """The role of an argument by its annotation; 0 of one that is no tensor."""
+    for role, name in ((_SHARED, "Tensor"), (_INDICES, "Indices"), (_MASK, "Mask")):
+        if kind.startswith(name):
+            return role
+    return 0
+
+
 @final
 class Op:
     """A function of tensors with a gradient. Call it with Nodes, Tensors, arrays or, where it says so, numbers."""
@@ -88,7 +99,8 @@ class Op:
         self.variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self._positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._kinds = [str(p.annotation).split("[")[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
-        self._tensors = [i for i, kind in enumerate(self._kinds) if kind.startswith(("Tensor", "Indices", "Mask"))]
+        self._roles = [_role(kind) for kind in self._kinds]
+        self._tensors = [(i, role) for i, role in enumerate(self._roles) if role]
         self._slots: list[int] = []
         registry[self.name] = methods[self.name] = self
 
@@ -108,16 +120,7 @@ class Op:
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
         if self.variadic or options:
             args, options = self._arrange(args, options)
-        values = list(args)
-        wanted = False
-        for i in self._tensor_positions(len(args)):
-            arg = args[i]
-            if type(arg) is nodes.Node:
-                values[i] = arg.tensor
-                wanted = wanted or arg.slot is not None
-            elif type(arg) is not Tensor and not (arg is None and self._is_optional(i)):
-                values[i] = self._constant(arg, i)
-        self._check(values)
+        values, wanted = self._values(args)
         outer, state.op = state.op, self.name
         try:
             y, saved = self.forward(*values, **options)
@@ -128,6 +131,40 @@ class Op:
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")
         return self._record(y, saved, args)
+
+    def _values(self, args: tuple) -> tuple[list[Any], bool]:
+        """The arguments as forward takes them, tensors for Nodes and arrays, and whether one needs a gradient.
+
+        Raises: TypeError or ValueError unless tensors have one dtype, and it is one for this op, and one device.
+        """
+        values = list(args)
+        wanted = False
+        first: Tensor | None = None
+        for i, role in self._tensors if not self.variadic else [(i, _SHARED) for i in range(len(args))]:
+            if i >= len(args):
+                break
+            value = args[i]
+            if type(value) is nodes.Node:
+                wanted = wanted or value.slot is not None
+                value = values[i] = value.tensor
+            elif type(value) is not Tensor and not (value is None and self._is_optional(i)):
+                value = values[i] = self._constant(value, i)
+            if type(value) is not Tensor:
+                continue
+            if role == _SHARED and first is not None:
+                ours, theirs = first._array, value._array
+                if ours.dtype is not theirs.dtype or type(ours) is not type(theirs):
+                    self._check_alike(first, value)
+            elif role == _SHARED:
+                first = value
+                if not self.integers and value._array.dtype.kind != "f":
+                    raise TypeError(f"{self.name}: expected a float tensor; got {value.dtype}. Use astype('float32')")
+            elif role == _INDICES and not is_integer(value.dtype):
+                raise TypeError(
+                    f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. "
+                    "Use astype('int64')"
+                )
+        return values, wanted
 
     def _record(self, y: Tensor, saved: tuple, args: tuple) -> nodes.Node:
         positions = range(len(args)) if self.variadic else self._slots
@@ -142,11 +179,6 @@ class Op:
             slot.view = View(self.forward, args[1:], **self.view)  # type: ignore[arg-type]
         return nodes.Node(y, slot)
 
-    def _tensor_positions(self, given: int) -> Iterator[int] | range | list[int]:
-        if self.variadic:
-            return range(given)
-        return self._tensors if given >= len(self._positional) else [i for i in self._tensors if i < given]
-
     def _arrange(self, args: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Tensors given by keyword go among the positional arguments; a list of tensors is spread."""
         if self.variadic:
@@ -156,7 +188,7 @@ class Op:
                 args = tuple(args[0])
             return args, options
         bound = self.signature.bind(*args, **options)
-        if any(self._positional.index(name) in self._tensors for name in options if name in self._positional):
+        if any(self._roles[self._positional.index(name)] for name in options if name in self._positional):
             bound.apply_defaults()
         return bound.args, bound.kwargs
 
@@ -175,35 +207,17 @@ class Op:
     def _is_optional(self, i: int) -> bool:
         return not self.variadic and "None" in self._kinds[i]
 
-    def _check(self, values: list[Any]) -> None:
-        """One dtype and one device among the tensors, floats unless the op takes integers too; integers for indices."""
-        first: Tensor | None = None
-        for i in self._tensor_positions(len(values)):
-            value = values[i]
-            if type(value) is not Tensor:
-                continue
-            if not self.variadic and self._kinds[i].startswith("Indices"):
-                if not is_integer(value.dtype):
-                    raise TypeError(
-                        f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. "
-                        "Use astype('int64')"
-                    )
-            elif not self.variadic and self._kinds[i].startswith("Mask"):
-                continue
-            elif first is None:
-                first = value
-                if not (self.integers or is_float(value.dtype)):
-                    raise TypeError(f"{self.name}: expected a float tensor; got {value.dtype}. Use astype('float32')")
-            elif value.dtype != first.dtype:
-                raise TypeError(
-                    f"{self.name}: expected tensors of one dtype; got {first.dtype} and {value.dtype}. "
-                    f"Convert one: tensor.astype('{first.dtype}')"
-                )
-            elif value.device != first.device:
-                raise ValueError(
-                    f"{self.name}: expected tensors on one device; got {first.device} and {value.device}. "
-                    f"Move one: tensor.to('{first.device}')"
-                )
+    def _check_alike(self, first: Tensor, other: Tensor) -> None:
+        if other.dtype != first.dtype:
+            raise TypeError(
+                f"{self.name}: expected tensors of one dtype; got {first.dtype} and {other.dtype}. "
+                f"Convert one: tensor.astype('{first.dtype}')"
+            )
+        if other.device != first.device:
+            raise ValueError(
+                f"{self.name}: expected tensors on one device; got {first.device} and {other.device}. "
+                f"Move one: tensor.to('{first.device}')"
+            )
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.signature}>"

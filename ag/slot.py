@@ -7,6 +7,7 @@ from typing import Any, final
 
 from ag import kernels
 from ownt import Tensor, memory
+from ownt import device as devices
 from ownt.kernel import Out
 
 
@@ -25,12 +26,19 @@ class Record:
         self.slots = slots
         self.sequence = sequence
         self.path = path
-        self.versions = [part.block.version for part in saved if type(part) is Tensor]
+        self.versions = _versions(saved)
 
     def run(self, g: Tensor) -> None:
         """Give each input slot its share of the gradient.
 
         Raises: RuntimeError naming the op if something it saved was changed in place."""
+        if _versions(self.saved) != self.versions:
+            self._complain()
+        if len(self.slots) > 1:
+            self._prepare_shared_buffers()
+        self.op.rule(g, self.saved, *self.slots)
+
+    def _complain(self) -> None:
         tensors = [part for part in self.saved if type(part) is Tensor]
         for tensor, version in zip(tensors, self.versions, strict=True):
             if tensor.block.version != version:
@@ -39,22 +47,23 @@ class Record:
                     f"unchanged (version {version}); got version {tensor.block.version}: it was written in place "
                     "before backward. Write to a clone(), or run backward first"
                 )
-        if len(self.slots) > 1:
-            self._prepare_shared_buffers()
-        self.op.rule(g, self.saved, *self.slots)
 
     def _prepare_shared_buffers(self) -> None:
         """Fill a buffer that two of the slots write to with zeros first: then it does not matter which comes first.
 
         Two slots share a buffer when an op was given one node twice, or a node and a view of it.
         """
-        seen: set[int] = set()
+        seen: set[GradSlot] = set()
         for slot in self.slots:
             if slot is not None:
-                owner = slot.owner
-                if id(owner) in seen:
+                owner = slot if slot.source is None else slot.owner
+                if owner in seen:
                     owner.out(zero=True)
-                seen.add(id(owner))
+                seen.add(owner)
+
+
+def _versions(saved: Sequence[Any]) -> list[int]:
+    return [part._block.version for part in saved if type(part) is Tensor]
 
 
 SPENT: Any = Record(None, (), (), -1, "")  # the record of a slot through which backward has gone
@@ -72,9 +81,10 @@ class GradSlot:
     __slots__ = ("device", "dtype", "hooks", "leaf", "name", "record", "shape", "source", "tensor", "view")
 
     def __init__(self, like: Tensor, leaf: bool = False, name: str = "") -> None:
-        self.shape = like.shape
-        self.dtype = like.dtype
-        self.device = like.device
+        array = like._array
+        self.shape = array.shape
+        self.dtype = array.dtype
+        self.device = devices.of(array)
         self.leaf = leaf
         self.name = name
         self.tensor: Tensor | None = None

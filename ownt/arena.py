@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import gc
 import math
-import threading
 import weakref
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from typing import Any, final
@@ -24,6 +23,7 @@ from ownt.thread import state
 
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
 _CHUNK_MASK = (1 << _CHUNK_SHIFT) - 1
+_SMALL = 1 << 16  # bytes of blocks whose place may be used again without a look at the free runs
 
 
 class HeldError(RuntimeError):
@@ -44,17 +44,21 @@ class Arena:
     def __init__(self, chunk_bytes: int = 1 << 20, device: str | devices.Device | None = None) -> None:
         self.device = devices.get(device)
         self.chunk_bytes = chunk_bytes
-        self.used = 0  # rounded up to the alignment
         self.peak = 0
         self.trace: list[tuple[int, int]] | None = None  # set to a list to record (offset, size) of requests
         self._chunks: list[Any] = []
         self._free_offsets: list[int] = []  # ascending, with their sizes beside
         self._free_sizes: list[int] = []
         self._live: dict[int, weakref.ref[Block]] = {}  # in order of allocation
+        self._used = 0
         self._serial = 0
-        self._owner = threading.get_ident()
-        self._busy = False
-        self._queue: deque[tuple[int, int]] = deque()
+        self._freed: deque[tuple[int, int]] = deque()  # (offset, size) of blocks that died, to be put among the free
+
+    @property
+    def used(self) -> int:
+        """Rounded up to the alignment."""
+        self._drain()
+        return self._used
 
     @property
     def capacity(self) -> int:
@@ -100,10 +104,9 @@ class Arena:
         self._reclaim(since=-1)
 
     def release(self, block: Block) -> None:
+        """Take a dead block back: from any thread, and in the middle of this arena's own bookkeeping."""
         ledger.subtract(block.account, block.nbytes)
-        self._queue.append((block.offset, block.size))
-        if not self._busy and threading.get_ident() == self._owner:
-            self._drain()  # else later: another thread freed it, or a collection in the middle of our bookkeeping
+        self._freed.append((block.offset, block.size))
 
     def held_since(self, serial: int) -> list[Block]:
         """Live blocks made after request number `serial`, the oldest first."""
@@ -116,29 +119,55 @@ class Arena:
         self._drain()
         return zip(self._free_offsets, self._free_sizes, strict=True)
 
+    def occupant(self, runs: list[tuple[int, int]]) -> str:
+        """What lies in one of the runs (offset, size), in words; "" if all are free.
+
+        They ascend, and do not overlap.
+        """
+        self._drain()
+        offsets, sizes = self._free_offsets, self._free_sizes
+        for offset, size in runs:
+            at = bisect_right(offsets, offset) - 1
+            if at < 0 or offset + size > offsets[at] + sizes[at]:
+                held = [block for block in self.held_since(-1) if block.offset < offset + size]
+                return repr(next((block for block in held if block.offset + block.size > offset), "memory given back"))
+        return ""
+
     def _take(self, size: int) -> int:
-        if self._queue:
-            self._drain()
-        self._busy = True  # a garbage collection in here may free blocks of this very arena
-        try:
-            sizes = self._free_sizes
-            run = next((i for i, available in enumerate(sizes) if available >= size), None)
-            if run is None:
-                run = self._grow(size)
-            offset = self._free_offsets[run]
-            if sizes[run] == size:
-                del self._free_offsets[run], sizes[run]
+        """The offset of so many bytes: of those freed last, if few and just as many, else of the first to fit."""
+        offset = -1
+        if self._freed:
+            last = self._freed.pop()
+            if last[1] == size <= _SMALL:
+                offset = last[0]
             else:
-                self._free_offsets[run] = offset + size
-                sizes[run] -= size
-            self.used += size
-            self.peak = max(self.peak, self.used)
-            self._serial += 1
-            if self.trace is not None:
-                self.trace.append((offset, size))
-            return offset
-        finally:
-            self._busy = False
+                self._freed.append(last)
+                self._drain()
+        if offset < 0:
+            offset = self._first_fit(size)
+            self._used += size
+            self.peak = max(self.peak, self._used)
+        self._serial += 1
+        if self.trace is not None:
+            self.trace.append((offset, size))
+        return offset
+
+    def _first_fit(self, size: int) -> int:
+        sizes = self._free_sizes
+        run = 0
+        for available in sizes:
+            if available >= size:
+                break
+            run += 1
+        else:
+            run = self._grow(size)
+        offset = self._free_offsets[run]
+        if sizes[run] == size:
+            del self._free_offsets[run], sizes[run]
+        else:
+            self._free_offsets[run] = offset + size
+            sizes[run] -= size
+        return offset
 
     def _grow(self, size: int) -> int:
         """A new chunk, an eighth of what there is or more, so that chunks stay few; its free run's index.
@@ -159,7 +188,7 @@ class Arena:
     def _give_back(self, offset: int, size: int) -> None:
         """Put a run among the free ones, joined with its neighbours."""
         self._live.pop(offset, None)
-        self.used -= size
+        self._used -= size
         offsets, sizes = self._free_offsets, self._free_sizes
         at = bisect_left(offsets, offset)
         if at < len(offsets) and offset + size == offsets[at]:
@@ -172,12 +201,8 @@ class Arena:
             sizes.insert(at, size)
 
     def _drain(self) -> None:
-        self._busy = True
-        try:
-            while self._queue:
-                self._give_back(*self._queue.popleft())
-        finally:
-            self._busy = False
+        while self._freed:
+            self._give_back(*self._freed.popleft())
 
     def _reclaim(self, since: int) -> list[Block]:
         held = self.held_since(since)

@@ -66,11 +66,11 @@ class Compiled:
 
     def __getitem__(self, key: tuple[Any, bool]) -> Callable[..., Any]:
         """The compiled function for (dtype, whether to run in parallel, if there is more than one thread)."""
-        dtype, parallel = key
-        parallel = parallel and self.parallel and threads.get_num_threads() > 1
-        found = self._made.get((dtype, parallel))
+        if key[1] and not (self.parallel and threads.get_num_threads() > 1):
+            key = key[0], False
+        found = self._made.get(key)
         if found is None:
-            found = self._made[dtype, parallel] = self._make(dtype, parallel)
+            found = self._made[key] = self._make(*key)
         return found
 
     def _make(self, dtype: Any, parallel: bool) -> Callable[..., Any]:
@@ -128,9 +128,12 @@ event.register("numba:compile", _Announcer())
 def flat(*arrays: Any) -> tuple[Any, ...] | None:
     """The arrays as vectors; None unless all lie in one run of bytes each, of one dtype and as many elements."""
     size, dtype = arrays[0].size, arrays[0].dtype
-    if all(array.size == size and array.dtype == dtype and array.flags.c_contiguous for array in arrays):
-        return tuple(array.reshape(-1) for array in arrays)
-    return None
+    for array in arrays:
+        if array.size != size or not array.flags.c_contiguous:
+            return None
+        if array.dtype is not dtype and array.dtype != dtype:
+            return None
+    return tuple([array.reshape(-1) for array in arrays])
 
 
 @numba.njit(inline="always")

@@ -70,7 +70,7 @@ def get(name: str | Device | None) -> Device:
 
     Raises: ValueError naming the devices that exist.
     """
-    if isinstance(name, Device):
+    if type(name) is Device:
         return name
     try:
         return _DEVICES[name or "cpu"]

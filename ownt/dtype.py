@@ -33,7 +33,7 @@ def get(dtype: Any) -> numpy.dtype:
     """
     if dtype is None:
         return default
-    if isinstance(dtype, numpy.dtype) and dtype in _DTYPES:
+    if isinstance(dtype, DType) and dtype in _DTYPES:
         return dtype
     try:
         return _KNOWN[numpy.dtype(dtype).name]

@@ -18,7 +18,6 @@ from typing import Any
 
 import numba
 
-from ownt import device as devices
 from ownt.compiled_cpu import OPTIONS, PIECE, SMALL, Compiled, blocks, flat, prange
 from ownt.kernel import Kernel, Out
 
@@ -47,48 +46,56 @@ class _Family:
         self.loops: dict[tuple[int, int, bool], Compiled] = {}
 
     def bind(self, *inputs: Any, out: Out) -> tuple[Callable[..., None], tuple] | None:
-        arrays = [x for x in inputs if devices.is_array(x)]
-        options = inputs[len(arrays) :]
         y = out.array
-        if not all(map(devices.is_array, inputs[: len(arrays)])) or None in options:
-            return None
+        kind = type(y)
+        count = 0  # of arrays, which come first
+        while count < len(inputs) and type(inputs[count]) is kind:
+            count += 1
+        arrays, options = inputs[:count], inputs[count:]
         vectors = flat(y, *arrays)
-        repeats = vectors is None and _repeats(arrays, y)
-        if vectors is None and not repeats:
-            return None
-        key = (len(arrays), len(options), bool(repeats))
-        loop = self.loops.get(key)
-        if loop is None:
-            loop = self.loops[key] = self._made(*key)
+        repeats = vectors is None
         if repeats:
-            width = arrays[1].size
-            shape = (y.size // width, width)
-            vectors = y.reshape(shape), arrays[0].reshape(shape), arrays[1].reshape(-1)
-        return loop[y.dtype, y.size > SMALL], (*vectors[1:], options, vectors[0], out.beta)  # type: ignore[index]
+            vectors = _repeating_rows(y, arrays)
+        if vectors is None or not all(isinstance(option, (int, float)) for option in options):
+            return None
+        loop = self.loops.get((count, len(options), repeats)) or self._made(count, len(options), repeats)
+        return loop[y.dtype, y.size > SMALL], (*vectors[1:], options, vectors[0], out.beta)
 
     def _made(self, arrays: int, options: int, repeats: bool) -> Compiled:
-        """A loop in which `formula` and `piece` are the compiled functions, under a name of its own for the cache."""
-        formula = numba.njit(**OPTIONS)(self.formula)
-        piece = numba.njit(**OPTIONS)(_with(_PIECES[arrays], formula=formula))
-        loop = _with(_repeating if repeats else _LOOPS[arrays], piece=piece)
-        loop.__name__ = self.name
+        """A loop in which `formula` and `piece` are the compiled functions.
+
+        Each has a name of its own: of functions of one name in code cached by different processes, the one loaded
+        first serves all.
+        """
         code = zlib.crc32(Path(self.formula.__code__.co_filename).read_bytes())
+        formula = numba.njit(**OPTIONS)(_with(self.formula, f"{self.name}_formula_{code:08x}"))
+        piece = numba.njit(**OPTIONS)(_with(_PIECES[arrays], f"{self.name}_piece_{code:08x}", formula=formula))
+        loop = _with(_repeating if repeats else _LOOPS[arrays], self.name, piece=piece)
         first = "real[:, ::1], real[::1]" if repeats else ", ".join(["real[::1]"] * arrays)
         result = "real[:, ::1]" if repeats else "real[::1]"
         kind = f"UniTuple(real, {options})" if options else "Tuple(())"
-        return Compiled(loop, f"void({first}, {kind}, {result}, int64)", True, f"_{code:08x}_{arrays}_{options}")
+        made = Compiled(loop, f"void({first}, {kind}, {result}, int64)", True, f"_{code:08x}_{arrays}_{options}")
+        self.loops[arrays, options, repeats] = made
+        return made
 
 
-def _with(function: Callable[..., Any], **names: Any) -> Any:
-    """The function with some of its module's names standing for something else."""
-    return FunctionType(function.__code__, {**function.__globals__, **names}, function.__name__)
+def _with(function: Callable[..., Any], name: str, **names: Any) -> Any:
+    """The function under another name, with some of its module's names standing for something else."""
+    made = FunctionType(function.__code__, {**function.__globals__, **names}, name)
+    made.__qualname__ = name
+    return made
 
 
-def _repeats(arrays: list[Any], y: Any) -> bool:
-    """Whether there are two inputs, of which the second repeats along leading axes of the result."""
-    if len(arrays) != 2 or not all(a.flags.c_contiguous for a in (y, *arrays)) or not arrays[1].size:
-        return False
-    return arrays[0].shape == y.shape and y.shape[y.ndim - arrays[1].ndim :] == arrays[1].shape
+def _repeating_rows(y: Any, arrays: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """y and the first of two inputs as matrices, and the second as a row that repeats; None if it is not so."""
+    if len(arrays) != 2:
+        return None
+    x, row = arrays
+    fits = x.shape == y.shape and y.shape[y.ndim - row.ndim :] == row.shape and row.size
+    if not fits or not all(a.flags.c_contiguous and a.dtype == y.dtype for a in (y, x, row)):
+        return None
+    shape = (y.size // row.size, row.size)
+    return y.reshape(shape), x.reshape(shape), row.reshape(-1)
 
 
 def formula(*numbers: Any) -> Any:

@@ -90,7 +90,10 @@ class Heap:
 
     def empty(self, shape: tuple[int, ...], dtype: Any, kind: str, path: str = "", name: str = "") -> tensor.Tensor:
         array = self.device.xp.empty(shape, dtype)
-        return tensor.wrap(array, Block(self, array.nbytes, ledger.account(kind, path), name))
+        made = tensor.wrap(array, Block(self, array.nbytes, ledger.account(kind, path), name))
+        if state.recording is not None:
+            state.recording.keep(made)
+        return made
 
     def release(self, block: Block) -> None:
         ledger.subtract(block.account, block.nbytes)

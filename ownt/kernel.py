@@ -24,8 +24,11 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
+from ownt.launch import Launch
 from ownt.tensor import Tensor
 from ownt.thread import apart, state
+
+Bind = Callable[..., "tuple[Callable[..., None], tuple] | None"]  # what an override is
 
 PIECE = 1 << 15  # elements of a piece: the temporaries of an expression stay in a core's second-level cache
 
@@ -70,16 +73,17 @@ class Kernel:
         self.elementwise = elementwise
         self.casts = casts
         self.name = reference.__name__
+        self.work: Callable[..., int] | None = None  # how many arithmetic operations it takes, of its inputs
         self.__doc__ = reference.__doc__
-        self.overrides: dict[tuple[str, dtypes.DType], Callable[..., tuple[Callable[..., None], tuple]]] = {}
-        self._looked: set[str] = set()  # devices whose override file has been looked for
+        self.overrides: dict[str, dict[dtypes.DType, Bind]] = {}  # by device and dtype
+        self._by_array: dict[type, dict[dtypes.DType, Bind]] = {}  # of devices whose override file was looked for
 
     def on(self, device: str, *names: str) -> Callable[[Callable], Callable]:
         """Register an override: a function that binds, for a device and dtypes."""
 
         def register(bind: Callable) -> Callable:
             for name in names:
-                self.overrides[device, dtypes.get(name)] = bind
+                self.overrides.setdefault(device, {})[dtypes.get(name)] = bind
             return bind
 
         return register
@@ -89,22 +93,29 @@ class Kernel:
         written = [out for out in outs.values() if out is not None]
         if not written:
             return
-        array = written[0].array
-        if not self.casts:
-            self._check_dtypes(arrays, array.dtype)
-        function, bound = self._bind(devices.of(array), array.dtype, arrays, outs)
-        function(*bound)
+        if type(written[0]) is list:  # many destinations of one role: what an optimizer updates
+            written = [out for part in written for out in part]
+        function, bound = self._bind(written[0].array, arrays, outs)
+        if state.launch is None:
+            function(*bound)
+        else:
+            work = self.work(*arrays) if self.work is not None else 0
+            state.launch(Launch(self.name, function, bound, arrays, [out.tensor for out in written], work))
         for out in written:
-            out.tensor.block.version += 1
-        if state.check is not None:
-            state.check(self, written)
+            out.tensor._block.version += 1
 
-    def _bind(self, device: devices.Device, dtype: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
-        if device.name not in self._looked:
-            self._load_overrides(device.name)
-        override = self.overrides.get((device.name, dtype))
-        bound = override(*arrays, **outs) if override is not None else None
-        return bound or (self._run_reference, (device, arrays, outs))
+    def _bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
+        """What to call with which arguments: an override for the target's device and dtype, or the reference."""
+        overrides = self._by_array.get(type(target))
+        if overrides is None:
+            overrides = self._load_overrides(devices.of(target))
+        override = overrides.get(target.dtype)
+        bound = None if override is None else override(*arrays, **outs)
+        if bound is not None:
+            return bound
+        if not self.casts:
+            self._check_dtypes(arrays, target.dtype)
+        return self._run_reference, (devices.of(target), arrays, outs)
 
     def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
         with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
@@ -126,12 +137,13 @@ class Kernel:
             ):
                 raise TypeError(f"kernel {self.name}: expected {dtype} like its output; got {array.dtype}")
 
-    def _load_overrides(self, device: str) -> None:
+    def _load_overrides(self, device: devices.Device) -> dict[dtypes.DType, Bind]:
         """Import `<file>_<device>.py` beside the kernel's file, if there is one: on first use, not on import."""
-        name = f"{self.reference.__module__}_{device}"
+        name = f"{self.reference.__module__}_{device.name}"
         if importlib.util.find_spec(name) is not None:
             apart(importlib.import_module, name)
-        self._looked.add(device)
+        found = self._by_array[device.array] = self.overrides.setdefault(device.name, {})
+        return found
 
 
 def _unwrapped(arg: Any) -> Any:

@@ -36,6 +36,7 @@ class Ledger:
         self._accounts: dict[tuple[str, str], Account] = {}
         self._at_peak: dict[tuple[str, str], int] = {}
         self._rising = False
+        self.log: Log | None = None  # set to one, to have it told what is added and subtracted
         self._lock = threading.RLock()  # re-entrant: a garbage collection inside may free a Block
 
     def account(self, kind: str, path: str) -> Account:
@@ -57,6 +58,8 @@ class Ledger:
             if self.live > self.peak:
                 self.peak = self.live
                 self._rising = True
+            if self.log is not None:
+                self.log.note(account, size_bytes)
 
     def subtract(self, account: Account, size_bytes: int) -> None:
         with self._lock:
@@ -64,6 +67,19 @@ class Ledger:
                 self._keep_peak()
             account.live -= size_bytes
             self.live -= size_bytes
+            if self.log is not None:
+                self.log.note(account, -size_bytes)
+
+    def visit(self, accounts: dict[Account, int]) -> None:
+        """Count bytes by account as if they were added and subtracted again."""
+        size_bytes = sum(accounts.values())
+        with self._lock:
+            if self.live + size_bytes > self.peak:
+                self.peak = self.live + size_bytes
+                self._keep_peak()
+                for account, more in accounts.items():
+                    key = account.kind, account.path
+                    self._at_peak[key] = self._at_peak.get(key, 0) + more
 
     def move(self, source: Account, target: Account, size_bytes: int) -> None:
         """Book bytes under another account; the total stays as it is."""
@@ -97,6 +113,36 @@ class Ledger:
 
     def _snapshot(self) -> dict[tuple[str, str], int]:
         return {key: account.live for key, account in list(self._accounts.items()) if account.live}
+
+
+@final
+class Log:
+    """What one thread adds to the ledger and subtracts, in order: (account, bytes)."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Account, int]] = []
+        self._thread = threading.get_ident()
+
+    def note(self, account: Account, size_bytes: int) -> None:
+        if threading.get_ident() == self._thread:
+            self.events.append((account, size_bytes))
+
+    def peak(self, kinds: tuple[str, ...]) -> dict[Account, int]:
+        """Bytes of some kinds by account when there were most of them."""
+        live: dict[Account, int] = {}
+        peak: dict[Account, int] = {}
+        total = most = 0
+        rising = False
+        for account, size_bytes in self.events:
+            if account.kind not in kinds:
+                continue
+            if rising and size_bytes < 0:
+                peak, rising = dict(live), False
+            live[account] = live.get(account, 0) + size_bytes
+            total += size_bytes
+            if total > most:
+                most, rising = total, True
+        return dict(live) if rising else peak
 
 
 ledger = Ledger()

@@ -44,7 +44,7 @@ def external() -> Block:
 def scratch(device: str | devices.Device | None = None) -> Arena:
     """This thread's scratch arena on a device."""
     place = devices.get(device)
-    return state.scratch.get(place.name) or state.scratch.setdefault(place.name, Arena(device=place))
+    return state.scratch.get(place) or state.scratch.setdefault(place, Arena(device=place))
 
 
 def report() -> Report:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from ownt import device as devices
+from ownt.launch import not_repeatable
 from ownt.thread import state
 
 _GAMMA = 0x9E3779B97F4A7C15
@@ -33,16 +34,19 @@ class Generator:
         self.key = _mix(int(seed) & _MASK)  # mixed, so that neighbouring seeds are far apart
         self.offset = 0
 
-    def take(self, count: int) -> tuple[int, int]:
-        """(key, offset) of the next `count` outputs, which are nobody else's."""
+    def take(self, count: int) -> Any:
+        """(key, offset) of the next `count` outputs, which are nobody else's: an array, for a replay to write to."""
         if state.replay is not None:
             key, offset = state.replay
             state.replay = key, offset + count
-            return key, offset
-        with self._lock:
-            offset = self.offset
-            self.offset += count
-            return self.key, offset
+        else:
+            with self._lock:
+                key, offset = self.key, self.offset
+                self.offset += count
+        position = devices.cpu.xp.array((key, offset), "uint64")
+        if state.recording is not None:
+            state.recording.draw(position)
+        return position
 
     @property
     def state(self) -> tuple[int, int]:
@@ -107,8 +111,9 @@ def normal(xp: Any, key: int, offset: int, count: int) -> Any:
 
 def fill(array: Any, draw: Any, outputs: int) -> None:
     """Fill a contiguous array from `draw`, each element of `outputs` outputs, in pieces that fit a cache."""
+    not_repeatable("random numbers were drawn by no op")
     flat = array.reshape(-1)
-    key, offset = generator.take(flat.size * outputs + (outputs > 1))
+    key, offset = map(int, generator.take(flat.size * outputs + (outputs > 1)))
     offset = -(-offset // outputs)  # a multiple of `outputs`, so that no output serves two draws
     xp = devices.module(array)
     for start in range(0, flat.size, 1 << 16):

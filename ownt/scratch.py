@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from ownt import device as devices
 from ownt import memory
 from ownt.arena import Mark
 from ownt.tensor import Tensor
+from ownt.thread import state
 
 
 def empty(shape: tuple[int, ...], like: Tensor | None = None, dtype: Any = None, kind: str = "activation") -> Tensor:
     """An uninitialised scratch tensor on the device and, unless `dtype` is given, of the dtype of `like`."""
     if like is None:
         return memory.scratch().empty(shape, dtype, kind)
-    return memory.scratch(like.device).empty(shape, dtype or like.dtype, kind)
+    array = like._array
+    place = devices.of(array)
+    arena = state.scratch.get(place) or memory.scratch(place)
+    return arena.empty(shape, array.dtype if dtype is None else dtype, kind)
 
 
 def mark(device: str | None = None) -> Mark:

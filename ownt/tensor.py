@@ -7,7 +7,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import indexing, memory
+from ownt import indexing, launch, memory
 
 
 @final
@@ -121,6 +121,7 @@ class Tensor:
         key = indexing.index_key(key)
         if indexing.is_basic(key):
             return wrap(self._array[key], self._block)
+        launch.not_repeatable("a tensor was indexed by an array")
         return _copied(self.array[tuple(map(indexing.raw, key))])
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -132,7 +133,8 @@ class Tensor:
     # writes in place
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.array[tuple(map(indexing.raw, indexing.index_key(key)))] = indexing.raw(value)
+        key = tuple(map(indexing.raw, indexing.index_key(key)))
+        launch.run("write", _write, (self.array, key, indexing.raw(value)), [self])
         self._block.version += 1
 
     def copy_(self, values: Any) -> Tensor:
@@ -158,7 +160,7 @@ class Tensor:
 
     def _in_place(self, operation: str, other: Any) -> Tensor:
         array = self.array
-        getattr(devices.module(array), operation)(array, indexing.raw(other), out=array)
+        launch.run(operation, getattr(devices.module(array), operation), (array, indexing.raw(other), array), [self])
         self._block.version += 1
         return self
 
@@ -185,6 +187,7 @@ class Tensor:
 
     def numpy(self) -> Any:
         """A NumPy array of the same memory (a copy only from another device) that keeps it alive."""
+        launch.not_repeatable("a tensor was read")
         place = devices.of(self._array)
         if place is devices.cpu:
             return place.from_host(_Export(self.array, self._block))
@@ -192,6 +195,7 @@ class Tensor:
 
     def item(self) -> Any:
         """Its one element as a Python number."""
+        launch.not_repeatable("a tensor was read")
         return self.array.item()
 
     def tolist(self) -> Any:
@@ -225,6 +229,7 @@ class Tensor:
             return f"Tensor(reclaimed, shape={self.shape}, dtype={self.dtype})"
         place = "" if self.device == "cpu" else f", device={self.device}"
         xp = devices.module(self._array)
+        launch.not_repeatable("a tensor was shown")
         values = xp.array2string(self._array, separator=", ", prefix="Tensor(")
         return f"Tensor({values}, dtype={self.dtype}{place})"
 
@@ -270,8 +275,12 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
 
 def _copied(array: Any, dtype: Any = None) -> Tensor:
     made = memory.heap(devices.of(array)).empty(array.shape, dtype or array.dtype, "buffer")
-    made._array[...] = array
+    launch.run("copy", _write, (made._array, ..., array), [made])
     return made
+
+
+def _write(array: Any, key: Any, value: Any) -> None:
+    array[key] = value
 
 
 def _viewable(array: Any, shape: tuple[int, ...]) -> bool:

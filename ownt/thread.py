@@ -13,10 +13,12 @@ class _State(threading.local):
     path: str = ""  # module path, e.g. "blocks.0.attn"
     op: str = ""  # the op whose kernels are being launched
     replay: tuple[int, int] | None = None  # where this thread draws random numbers again; see ownt.random
-    check: Callable[..., None] | None = None  # looks at what each kernel wrote; see ag.detect_anomaly
+    launch: Callable[[Any], None] | None = None  # who watches launches, and runs them; see ownt.launch
+    recording: Any = None  # the ownt.capture.Recording in progress
+    in_step: bool = False  # whether gradients of parameters are scratch, to be gone when nn.Step ends
 
     def __init__(self) -> None:
-        self.scratch: dict[str, Any] = {}  # device name -> its scratch arena
+        self.scratch: dict[Any, Any] = {}  # device -> its scratch arena
 
 
 state = _State()

@@ -55,8 +55,8 @@ def results(name, args, options, dtype):
     return found
 
 
-def references_only(kernel, device, dtype, arrays, outs):
-    return kernel._run_reference, (device, arrays, outs)
+def references_only(kernel, target, arrays, outs):
+    return kernel._run_reference, (ownt.device.of(target), arrays, outs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -12,12 +12,13 @@ from ownt.kernel import Out, kernel, pieces
 
 
 @kernel
-def dropout_kernel(x: Any, p: float, key: int, offset: int, *, out: Out) -> None:
-    """out = x / (1 - p) where the element's random number is at least p, else 0."""
+def dropout_kernel(x: Any, p: float, position: Any, *, out: Out) -> None:
+    """out = x / (1 - p) where the element's random number is at least p, else 0; position: see Generator.take."""
     if not p:
         out.store(x)
         return
     xp = devices.module(x)
+    key, offset = map(int, position)
     factor = 1 / (1 - p) if p < 1 else 0.0
     for part, first in pieces(x.shape):
         shape = x[part].shape
@@ -37,7 +38,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Any:
         raise ValueError(f"dropout: expected a probability p from 0 to 1; got {p}")
     if not training:
         p = 0.0
-    draw = (p, *random.generator.take(x.size if p else 0))
+    draw = p, random.generator.take(x.size if p else 0)
     y = scratch.empty(x.shape, like=x)
     dropout_kernel(x, *draw, out=Out(y))
     return y, draw

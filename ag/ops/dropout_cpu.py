@@ -26,9 +26,10 @@ def bits(key, i):
     return z ^ (z >> numpy.uint64(31))
 
 
-@compiled("void(real[::1], uint64, int64, uint64, real, real[::1], int64)", parallel=True)
-def drop(x, key, offset, least, factor, y, beta):
+@compiled("void(real[::1], uint64[::1], uint64, real, real[::1], int64)", parallel=True)
+def drop(x, position, least, factor, y, beta):
     """y = factor x where the number drawn is `least` or more, of _DIGITS bits, else 0"""
+    key, offset = position[0], numpy.int64(position[1])
     for part in prange(blocks(x.size, PIECE)):
         first = part * PIECE
         a, b = x[first : first + PIECE], y[first : first + PIECE]
@@ -39,11 +40,11 @@ def drop(x, key, offset, least, factor, y, beta):
 
 
 @dropout_kernel.on("cpu", "float32", "float64")
-def _(x: Any, p: float, key: int, offset: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(x: Any, p: float, position: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     vectors = flat(x, out.array)
     if vectors is None or not 0 < p < 1:
         return None
     least = numpy.uint64(numpy.ceil(p * (1 << _DIGITS)))
     return drop[x.dtype, x.size > SMALL], (
-        vectors[0], numpy.uint64(key), offset, least, 1 / (1 - p), vectors[1], out.beta,
+        vectors[0], position, least, 1 / (1 - p), vectors[1], out.beta,
     )  # fmt: skip

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, final
 
 from ag import kernels
 from ag.op import op
@@ -49,22 +47,37 @@ def vector(x: Tensor) -> Tensor:
     return shaped(x, (x.size,))
 
 
-@contextmanager
-def shaped_out(slot: GradSlot | None, shape: tuple[int, ...]) -> Iterator[Out | None]:
-    """A slot's destination in another shape; through a workspace where it is a window of other strides."""
-    if slot is None:
-        yield None
-        return
-    out = slot.out()
-    if out.tensor.is_contiguous or indexing.is_viewable(out.tensor, shape):
-        yield out.view(shape)
-    else:
-        part = scratch.empty(shape, like=out.tensor, kind="workspace")
-        yield Out(part)
-        kernels.copy(part.view(slot.shape), out=out)
+@final
+class shaped_out:
+    """A slot's destination in another shape; through a workspace where it is a window of other strides.
+
+    `with shaped_out(slot, shape) as out: ...`; None for no slot.
+    """
+
+    __slots__ = ("out", "part", "shape", "slot")
+
+    def __init__(self, slot: GradSlot | None, shape: tuple[int, ...]) -> None:
+        self.slot = slot
+        self.shape = shape
+        self.part: Tensor | None = None
+
+    def __enter__(self) -> Out | None:
+        if self.slot is None:
+            return None
+        out = self.out = self.slot.out()
+        if out.array.shape == self.shape:
+            return out
+        if out.tensor.is_contiguous or indexing.is_viewable(out.tensor, self.shape):
+            return out.view(self.shape)
+        self.part = scratch.empty(self.shape, like=out.tensor, kind="workspace")
+        return Out(self.part)
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self.part is not None and error is None:
+            kernels.copy(self.part.view(self.slot.shape), out=self.out)  # type: ignore[union-attr]
 
 
-def rows_out(slot: GradSlot | None) -> AbstractContextManager[Out | None]:
+def rows_out(slot: GradSlot | None) -> shaped_out:
     """A slot's destination as a matrix (N, C)."""
     return shaped_out(slot, (math.prod(slot.shape[:-1]), slot.shape[-1]) if slot else ())
 

@@ -1,0 +1,179 @@
+"""Capture: a step's launches recorded, to be run again without the program that made them.
+
+A Recording is made while the step runs. It holds raw arrays and the scratch memory they lie in, but none of it is
+taken: between replays others use it. What is not done by launches is not repeated; where the framework can tell (a
+value is read, random numbers are drawn by no op), the recording is spoiled and says by what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any, final
+
+from ownt import memory
+from ownt.arena import Arena
+from ownt.heap import Block
+from ownt.kernel import Out
+from ownt.launch import Launch
+from ownt.ledger import Account, Log, ledger
+from ownt.random import generator
+from ownt.tensor import Tensor, wrap
+from ownt.thread import state
+
+_TRANSIENT = ("gradient", "activation", "workspace")  # kinds of what a step takes and gives back
+_nobody = memory.external()
+_changes = 0
+
+
+def changed() -> None:
+    """Say that a model has been changed in a way that launches recorded before do not know of."""
+    global _changes
+    _changes += 1
+
+
+@final
+class Recording:
+    """The launches of a step. `with recording.during(arena): ...` runs and records it; `replay()` runs it again."""
+
+    def __init__(self, arena: Arena) -> None:
+        self.arena = arena
+        self.spoiled = ""  # by what; then there is nothing to replay
+        self.launches: list[Launch] = []
+        self.held: list[Tensor] = []  # heap memory that launches use and nobody else may hold
+        self.modes: dict[Any, bool] = {}  # modules that were called, and whether they were training
+        self._blocks: dict[int, Block] = {}  # of a model, written by launches
+        self._positions: list[tuple[Any, int]] = []  # where random numbers begin: arrays, and offsets from the start
+        self._drawn = 0
+        self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
+        self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
+        self._changes = -1
+
+    # recording
+
+    @contextlib.contextmanager
+    def during(self) -> Iterator[None]:
+        """Record what this thread launches."""
+        trace, self.arena.trace = self.arena.trace, []
+        log, ledger.log = ledger.log, Log()
+        self._start = generator.offset
+        with self._watching():
+            try:
+                yield
+            finally:
+                self._runs, self.arena.trace = _merged(self.arena.trace), trace
+                self._peak, ledger.log = ledger.log.peak(_TRANSIENT), log
+        self._drawn = generator.offset - self._start
+        self._changes = _changes
+
+    @contextlib.contextmanager
+    def _watching(self) -> Iterator[None]:
+        self._outer = state.recording, state.launch
+        state.recording, state.launch = self, self._launch
+        try:
+            yield
+        finally:
+            state.recording, state.launch = self._outer
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Not record what is done inside: what each replay does for itself, in its own way."""
+        inner = state.recording, state.launch
+        state.recording, state.launch = self._outer
+        try:
+            yield
+        finally:
+            state.recording, state.launch = inner
+
+    def _launch(self, launch: Launch) -> None:
+        launch.run(self._outer[1])
+        if self.spoiled:
+            return
+        for tensor in launch.written:
+            block = tensor.block
+            if not isinstance(block.source, Arena):
+                self._blocks[id(block)] = block
+        launch.bound = tuple(_loose(part) for part in launch.bound)
+        launch.written = [wrap(tensor.array, _nobody) for tensor in launch.written]
+        self.launches.append(launch)
+
+    def spoil(self, what: str) -> None:
+        """Give up, because of what a replay would not do."""
+        if not self.spoiled:
+            self.spoiled = f"{what}{_place()}"
+            self.launches.clear()
+            self.held.clear()
+
+    def keep(self, tensor: Tensor) -> None:
+        """Hold heap memory that was taken meanwhile."""
+        self.held.append(tensor)
+
+    def draw(self, position: Any) -> None:
+        """Take note of a place in the random stream."""
+        self._positions.append((position, int(position[1]) - self._start))
+
+    # replaying
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the program would launch the same again: nothing has changed that it depends on."""
+        return self._changes == _changes and all(module.training == mode for module, mode in self.modes.items())
+
+    def in_the_way(self) -> str:
+        """What lies in scratch memory that a replay would write to; "" if nothing does."""
+        if self.arena is not memory.scratch(self.arena.device):
+            return "scratch memory of another thread"
+        return self.arena.occupant(self._runs)
+
+    def begin(self) -> None:
+        """Prepare for a replay: the next random numbers, the memory in the ledger, and versions of what it writes."""
+        key, start = map(int, generator.take(self._drawn))
+        for position, offset in self._positions:
+            position[0], position[1] = key, start + offset
+        ledger.visit(self._peak)
+        for block in self._blocks.values():
+            block.version += 1
+
+    def replay(self, first: int, last: int) -> None:
+        """Run launches number first ... last - 1 again."""
+        outer = state.launch
+        if outer is None:
+            for launch in self.launches[first:last]:
+                launch.function(*launch.bound)
+            return
+        place = state.path, state.op
+        for launch in self.launches[first:last]:
+            state.path, state.op = launch.path, launch.op
+            outer(launch)
+        state.path, state.op = place
+
+
+def _loose(part: Any) -> Any:
+    """A bound argument without the tensors in it, which would keep their memory taken."""
+    if type(part) is Out:
+        return Out(wrap(part.array, _nobody), part.beta)
+    if type(part) is dict:
+        return {name: _loose(value) for name, value in part.items()}
+    if type(part) is list and part and type(part[0]) is Out:
+        return [_loose(value) for value in part]
+    return part
+
+
+def _merged(trace: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(offset, size) of runs of memory, ascending, those that touch or overlap as one."""
+    runs: list[tuple[int, int]] = []
+    for offset, size in sorted(trace):
+        if runs and offset <= sum(runs[-1]):
+            runs[-1] = runs[-1][0], max(sum(runs[-1]), offset + size) - runs[-1][0]
+        else:
+            runs.append((offset, size))
+    return runs
+
+
+def _place() -> str:
+    """Where the caller's own code is: the innermost frame outside the framework's lower packages."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("ownt", "ag"):
+        frame = frame.f_back
+    return f", {frame.f_code.co_filename}:{frame.f_lineno}"

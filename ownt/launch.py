@@ -1,0 +1,68 @@
+"""Launches: the one way in which numbers are written while a model runs, so that it can be watched and repeated.
+
+While `state.launch` is set, launches are its to run: it is called with each one, and runs it. That is how a step is
+recorded (ownt.capture), timed (ownt.profile) and searched for NaN (ag.detect_anomaly).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, final
+
+from ownt.thread import state
+
+
+@final
+class Launch:
+    """A function about to write to tensors.
+
+    name:     of its kernel
+    function: with `bound`, the arguments that it is called with
+    inputs:   the arrays it reads
+    written:  the tensors it writes to
+    work:     how many arithmetic operations it takes; 0 where nobody has said
+    """
+
+    __slots__ = ("bound", "function", "inputs", "name", "op", "path", "work", "written")
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        bound: Sequence[Any],
+        inputs: Sequence[Any] = (),
+        written: Sequence[Any] = (),
+        work: int = 0,
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.bound = bound
+        self.inputs = inputs
+        self.written = written
+        self.work = work
+        self.op = state.op
+        self.path = state.path
+
+    def run(self, outer: Watch | None = None) -> None:
+        """Call the function, or leave it to another who watches."""
+        if outer is None:
+            self.function(*self.bound)
+        else:
+            outer(self)
+
+
+Watch = Callable[[Launch], None]
+
+
+def run(name: str, function: Callable[..., Any], bound: Sequence[Any], written: Sequence[Any] = ()) -> None:
+    """Launch what is no kernel: a check of values, a write in place."""
+    if state.launch is None:
+        function(*bound)
+    else:
+        state.launch(Launch(name, function, bound, written=written))
+
+
+def not_repeatable(what: str) -> None:
+    """Tell a recording in progress that its replay would not do what was done just now."""
+    if state.recording is not None:
+        state.recording.spoil(what)
