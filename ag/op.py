@@ -161,8 +161,7 @@ class Op:
                     raise TypeError(f"{self.name}: expected a float tensor; got {value.dtype}. Use astype('float32')")
             elif role == _INDICES and not is_integer(value.dtype):
                 raise TypeError(
-                    f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. "
-                    "Use astype('int64')"
+                    f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. Use astype('int64')"
                 )
         return values, wanted
 

@@ -88,7 +88,7 @@ class Kernel:
 
         return register
 
-    def __call__(self, *args: Any, **outs: Out | None) -> None:
+    def __call__(self, *args: Any, **outs: Any) -> None:
         arrays = [arg.array if type(arg) is Tensor else _unwrapped(arg) for arg in args]
         written = [out for out in outs.values() if out is not None]
         if not written:
@@ -120,7 +120,7 @@ class Kernel:
     def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
         with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
             if self.elementwise and device is devices.cpu:
-                _in_pieces(self.reference, arrays, outs)
+                in_pieces(self.reference, arrays, outs)
             else:
                 self.reference(*arrays, **outs)
 
@@ -185,7 +185,8 @@ def stretches(count: int, step: int) -> Iterator[slice]:
     return (slice(start, min(start + step, count)) for start in range(0, max(count, 1), step))
 
 
-def _in_pieces(reference: Callable[..., None], arrays: list[Any], outs: dict[str, Out | None]) -> None:
+def in_pieces(reference: Callable[..., None], arrays: list[Any], outs: dict[str, Out | None]) -> None:
+    """Call an elementwise function with pieces of its arguments, whose temporaries are small and warm."""
     written = [out for out in outs.values() if out is not None]
     shape = written[0].array.shape
     if written[0].array.size <= PIECE:

@@ -20,12 +20,12 @@ pytestmark = pytest.mark.memory
 class Forgetful(nn.Adam):
     """The control: it makes its state anew at each step, and keeps the old."""
 
-    def _update(self, node, grad, group, factor):
-        super()._update(node, grad, group, factor)
-        state = self.state[node]
-        self.kept = (*getattr(self, "kept", ()), state["exp_avg"])
-        state["exp_avg"] = state["exp_avg"].clone()
-        state["exp_avg"].block.rebook("optimizer", node.name)
+    def step(self):
+        super().step()
+        for node, state in self.state.items():
+            self.old = (*getattr(self, "old", ()), state["exp_avg"])
+            state["exp_avg"] = state["exp_avg"].clone()
+            state["exp_avg"].block.rebook("optimizer", node.name)
 
 
 CASES = {name: (kind, options, copies) for name, (kind, _, options, copies) in RULES.items()}

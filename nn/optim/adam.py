@@ -13,11 +13,10 @@ from ownt.kernel import Out
 
 @rule
 def adam_kernel(
-    g: Any, lr: float, betas: tuple[float, float], eps: float, decay: float, decoupled: bool, step: int,
+    g: Any, lr: float, beta1: float, beta2: float, eps: float, decay: float, step: float, decoupled: bool,
     *, out: Out, exp_avg: Out, exp_avg_sq: Out,
 ) -> None:  # fmt: skip
     """One step of Adam; with `decoupled` the decay shrinks the weights themselves, as AdamW does."""
-    beta1, beta2 = betas
     if decay and decoupled:
         out.array *= 1 - lr * decay
     elif decay:
@@ -51,9 +50,11 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
-        decoupled = self.fixed["decoupled_weight_decay"]
-        return group["lr"], group["betas"], group["eps"], group["weight_decay"], decoupled, state["step"]
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
+        return group["lr"], *group["betas"], group["eps"], group["weight_decay"], state["step"]
+
+    def _flags(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
+        return (self.fixed["decoupled_weight_decay"],)
 
 
 class AdamW(Adam):

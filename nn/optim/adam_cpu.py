@@ -1,4 +1,4 @@
-"""Adam and AdamW on the CPU, compiled: one pass over weights, gradient and both means."""
+"""Adam and AdamW on the CPU, compiled: all parameters of a group in one pass over weights, gradients and both means."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numba
 import numpy
 
 from nn.optim.adam import adam_kernel
-from ownt.compiled_cpu import OPTIONS, PIECE, SMALL, blocks, compiled, flat, prange
+from nn.optim.table_cpu import Table, array_at
+from ownt.compiled_cpu import OPTIONS, SMALL, compiled, prange
 from ownt.kernel import Out
 
 
@@ -24,27 +25,30 @@ def _piece(p, g, mean, square, factor, lr, beta1, beta2, eps, decay, shrink, mea
         p[i] = p[i] * shrink - lr * (mean[i] * mean_scale) / (root + eps)
 
 
-@compiled(f"void(real[::1], real[::1], real[::1], real[::1]{', real' * 9})", parallel=True)
-def update(p, g, mean, square, factor, lr, beta1, beta2, eps, decay, shrink, mean_scale, square_scale):
-    """p -= lr m / (sqrt(v) + eps), p shrunk first; m, v the means times their scales"""
-    for part in prange(blocks(p.size, PIECE)):
-        start, stop = part * PIECE, (part + 1) * PIECE
+@compiled("void(uint64[:, ::1], int64[:, ::1], float64[:, ::1], boolean, real[::1])", parallel=True)
+def update(addresses, pieces, numbers, decoupled, like):
+    """p -= lr m / (sqrt(v) + eps), p shrunk first if decoupled; m, v the unbiased means. See Table."""
+    real = like.dtype.type
+    for i in prange(pieces.shape[0]):
+        which, start, size = pieces[i]
+        row = numbers[which]
+        lr, beta1, beta2, decay, step = row[1], row[2], row[3], row[5], row[6]
         _piece(
-            p[start:stop], g[start:stop], mean[start:stop], square[start:stop],
-            factor, lr, beta1, beta2, eps, decay, shrink, mean_scale, square_scale,
+            array_at(addresses[which, 0], start, size, like), array_at(addresses[which, 1], start, size, like),
+            array_at(addresses[which, 2], start, size, like), array_at(addresses[which, 3], start, size, like),
+            real(row[0]), real(lr), real(beta1), real(beta2), real(row[4]),
+            real(0.0 if decoupled else decay), real(1.0 - lr * decay if decoupled else 1.0),
+            real(1.0 / (1.0 - beta1**step)), real(1.0 / (1.0 - beta2**step)),
         )  # fmt: skip
 
 
 @adam_kernel.on("cpu", "float32")
 def _(
-    g: Any, factor: float, lr: float, betas: tuple[float, float], eps: float, decay: float, decoupled: bool, step: int,
-    *, out: Out, half: Out | None, exp_avg: Out, exp_avg_sq: Out,
+    grads: tuple[Any, ...], numbers: Any, decoupled: bool,
+    *, out: list[Out], half: list[Out] | None, exp_avg: list[Out], exp_avg_sq: list[Out],
 ) -> tuple[Callable[..., None], tuple] | None:  # fmt: skip
-    arrays = flat(out.array, g, exp_avg.array, exp_avg_sq.array)
-    if half is not None or arrays is None or g.dtype != out.array.dtype:
+    table = Table.of([part.array for part in out], grads, *([part.array for part in o] for o in (exp_avg, exp_avg_sq)))
+    if half is not None or table is None:
         return None
-    beta1, beta2 = betas
-    coupled, shrink = (0.0, 1 - lr * decay) if decoupled else (decay, 1.0)
-    scales = 1 / (1 - beta1**step), 1 / (1 - beta2**step)
-    arguments = (*arrays, factor, lr, beta1, beta2, eps, coupled, shrink, *scales)
-    return update[out.array.dtype, out.array.size > SMALL], arguments
+    wide = table.size > SMALL
+    return update[table.like.dtype, wide], (table.addresses, table.pieces, numbers, decoupled, table.like)

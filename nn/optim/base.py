@@ -10,14 +10,14 @@ import ag
 from ag import Node
 from nn.optim import options, saved
 from nn.optim.groups import listed, parameters_of, shown
-from nn.optim.rule import MASTER, wide
+from nn.optim.rule import wide
+from nn.optim.update import Update
 from ownt import Tensor, factories
-from ownt import dtype as dtypes
-from ownt.kernel import Kernel, Out
+from ownt.kernel import Kernel
 
 
 class Optimizer:
-    """Updates parameters from their gradients, in place; abstract: rules set what is listed below, and `_settings`.
+    """Updates parameters from their gradients, in place; abstract: rules set what is listed below, and `_numbers`.
 
     Takes Nodes, (name, Node) pairs, or groups: dicts of "params" and options of their own. `param_groups` is a list of
     dicts with all options, to be changed between steps at will. `state[node]` is what is kept for a parameter, in
@@ -41,6 +41,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Node, dict[str, Any]] = {}
         self._shares: list[float] = []  # of each group's own rate in the default
+        self._updates: dict[Any, Update] = {}
         options.check(name, defaults)
         given = listed(name, parameters)
         for group in given if given and isinstance(given[0], Mapping) else [{"params": given}]:
@@ -89,11 +90,25 @@ class Optimizer:
 
     def step(self, *, grad_factor: float = 1.0) -> None:
         """Update every parameter that has a gradient, which is multiplied by `grad_factor` first."""
-        for group in self.param_groups:
+        for update in self.updates():
+            update.prepare(self, grad_factor)
+            update.launch(self)
+
+    def updates(self) -> list[Update]:
+        """How the parameters that have gradients now are updated, by groups, dtypes and devices."""
+        found: dict[Any, list[Node]] = {}
+        for number, group in enumerate(self.param_groups):
             for node in group["params"]:
-                grad = node.grad
-                if grad is not None:
-                    self._update(node, grad, group, grad_factor)
+                if node.grad is not None:
+                    found.setdefault((number, node.dtype, node.device), []).append(node)
+        made = {}
+        for key, nodes in found.items():
+            update, group = self._updates.get(key), self.param_groups[key[0]]
+            if update is None or update.group is not group or update.nodes != nodes:
+                update = Update(group, nodes)
+            made[key] = update
+        self._updates = made
+        return list(made.values())
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Free the gradients, or fill them with zeros."""
@@ -124,33 +139,22 @@ class Optimizer:
                 if name == "step":
                     self.state[node][name] = value
                 else:
-                    self._tensor(node, name).copy_(value)
+                    self.kept(node, self.state[node], name).copy_(value)
 
     def names(self, group: Mapping[str, Any]) -> list[str]:
         """Of the tensors kept for a parameter with the options of a group."""
         return [name for name, option in self.tensors.items() if not option or group[option]]
 
-    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
-        """What the kernel takes after the factor; `state` is without what this step will make."""
-        raise TypeError(f"{type(self).__name__} defines no settings")
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
+        """What the rule takes after the gradient; `state` is without what this step will make."""
+        raise TypeError(f"{type(self).__name__} defines no numbers")
 
-    def _update(self, node: Node, grad: Tensor, group: Mapping[str, Any], factor: float) -> None:
-        state = self.state.setdefault(node, {})
-        if self.counted:
-            state["step"] = state.get("step", 0) + 1
-        settings = self._settings(group, state)
-        kept = {name: Out(self._tensor(node, name), 1) for name in self.names(group)}
-        weights = Out(node.tensor, 1)
-        if node.dtype == dtypes.float16:
-            master = Out(self._tensor(node, MASTER), 1)
-            self.kernel(grad, factor, *settings, out=master, half=weights, **kept)
-        else:
-            state.pop(MASTER, None)  # from before the model was converted
-            self.kernel(grad, factor, *settings, out=weights, half=None, **kept)
+    def _flags(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
+        """What the rule takes after the numbers."""
+        return ()
 
-    def _tensor(self, node: Node, name: str) -> Tensor:
-        """One that is kept: zeros at first, and so is a master, until it follows the weights."""
-        state = self.state[node]
+    def kept(self, node: Node, state: dict[str, Any], name: str) -> Tensor:
+        """A tensor that is kept: zeros at first, and so is a master, until it follows the weights."""
         dtype = wide(node.dtype)
         if name not in state:
             make = factories.zeros

@@ -7,9 +7,9 @@ from typing import Any
 
 from nn.optim.groups import parameters_of
 from nn.optim.rule import wide
-from ownt import Tensor
+from ownt import Tensor, scratch
 from ownt import device as devices
-from ownt.kernel import Out, kernel, pieces
+from ownt.kernel import Out, in_pieces, kernel, pieces
 
 
 @kernel(elementwise=True)
@@ -17,6 +17,27 @@ def scale_kernel(factor: float, *, out: Out) -> None:
     """out *= factor, which may be too small a number for float16"""
     multiply = devices.module(out.array).multiply
     multiply(out.array, factor, out=out.array, dtype=wide(out.array.dtype), casting="same_kind")
+
+
+@kernel(casts=True)
+def norm_kernel(grads: tuple[Any, ...], order: float, *, out: Out) -> None:
+    """out = the common norm, of an order, of all grads; in float64, since squares of float32 overflow. Shapes: out ()"""
+    norms = [_norm(grad[key], order) for grad in grads if grad.size for key, _ in pieces(grad.shape)]
+    out.store(_norm(devices.module(out.array).asarray(norms), order) if norms else 0.0)
+
+
+@kernel(casts=True)
+def limit_norm_kernel(norm: Any, max_norm: float, *, out: list[Out]) -> None:
+    """Each out *= max_norm / norm, if that is below 1. Shapes: norm ()"""
+    factor = factor_of(float(norm), max_norm)
+    if not factor >= 1:  # NaN is not to pass for a small norm
+        for grad in out:
+            in_pieces(scale_kernel.reference, [factor], {"out": grad})
+
+
+def factor_of(norm: float, max_norm: float) -> float:
+    """What gradients are multiplied by, unless it is 1 or more."""
+    return max_norm / (norm + 1e-6)
 
 
 @kernel(elementwise=True)
@@ -42,16 +63,28 @@ def clip_grad_norm_(
     _expect(name, "max_norm", max_norm >= 0, "of 0 or more", max_norm)
     _expect(name, "norm_type", norm_type > 0, "above 0, or inf", norm_type)
     grads = grads_of(name, parameters)
-    norm = _norm(grads, norm_type)
+    found = norm_of(grads, norm_type)
+    norm = found.item()
     if error_if_nonfinite and not math.isfinite(norm):
         raise RuntimeError(
             f"{name}: expected gradients of a finite norm; got {norm}. Find where it began: ag.detect_anomaly"
         )
-    factor = max_norm / (norm + 1e-6)
-    if not factor >= 1:  # NaN is not to pass for a small norm
-        for grad in grads:
-            scale_kernel(factor, out=Out(grad, 1))
+    limit_norm(grads, found, max_norm)
     return norm
+
+
+def norm_of(grads: list[Tensor], norm_type: float = 2.0) -> Tensor:
+    """The common norm of all gradients, where they are. Shapes: -> (), float64"""
+    like = grads[0] if grads else None
+    found = scratch.empty((), like=like, dtype="float64", kind="workspace")
+    norm_kernel(tuple(grads), norm_type, out=Out(found))
+    return found
+
+
+def limit_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> None:
+    """Scale all gradients in place so that their common norm, which is given, becomes at most `max_norm`."""
+    if grads:
+        limit_norm_kernel(norm, max_norm, out=[Out(grad, 1) for grad in grads])
 
 
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
@@ -61,16 +94,10 @@ def clip_grad_value_(parameters: Any, clip_value: float) -> None:
         limit_kernel(clip_value, out=Out(grad, 1))
 
 
-def _norm(grads: list[Tensor], order: float) -> float:
-    """In float64, a piece at a time: squares of float32 overflow, and a whole copy would take memory."""
-    norms = [_norm_of(grad.array[key], order) for grad in grads if grad.size for key, _ in pieces(grad.shape)]
-    return _norm_of(devices.cpu.from_host(norms), order) if norms else 0.0
-
-
-def _norm_of(array: Any, order: float) -> float:
+def _norm(array: Any, order: float) -> Any:
     place = devices.of(array)
-    with place.quiet(), place.one_thread():  # threads of NumPy's BLAS would spin, and the kernels' wait for a core
-        return float(place.xp.linalg.norm(array.astype("float64").ravel(), order))
+    with place.one_thread():  # threads of NumPy's BLAS would spin, and the kernels' wait for a core
+        return place.xp.linalg.norm(array.astype("float64").ravel(), order)
 
 
 def _expect(name: str, argument: str, holds: bool, what: str, value: float) -> None:

@@ -12,9 +12,8 @@ from ownt.kernel import Out
 
 
 @rule
-def lion_kernel(g: Any, lr: float, betas: tuple[float, float], decay: float, *, out: Out, exp_avg: Out) -> None:
+def lion_kernel(g: Any, lr: float, beta1: float, beta2: float, decay: float, *, out: Out, exp_avg: Out) -> None:
     """One step of Lion."""
-    beta1, beta2 = betas
     if decay:
         out.array *= 1 - lr * decay
     out.array -= lr * devices.module(g).sign(beta1 * exp_avg.array + (1 - beta1) * g)
@@ -40,5 +39,5 @@ class Lion(Optimizer):
     ) -> None:
         super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
 
-    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
-        return group["lr"], group["betas"], group["weight_decay"]
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
+        return group["lr"], *group["betas"], group["weight_decay"]

@@ -59,5 +59,5 @@ class RMSprop(Optimizer):
             parameters, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered
         )
 
-    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         return group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.kernel import Kernel, Out, kernel
+from ownt.kernel import Kernel, Out, in_pieces, kernel
 
 MASTER = "master"  # the state in which weights of float16 are kept in float32
 
@@ -19,15 +19,15 @@ def wide(dtype: dtypes.DType) -> dtypes.DType:
 
 
 def rule(update: Callable[..., None]) -> Kernel:
-    """The kernel of `update(g, *settings, out, **state)`, an optimizer's, which serves weights of float16 too.
+    """The kernel of `update(g, *numbers, *flags, out, **state)`, an optimizer's, for many parameters at once.
 
-    It converts the gradient to the dtype of `out` and multiplies it by `factor` first. For weights of float16, `half`,
-    `out` is their float32 master: it follows them where somebody else wrote to them, and they are written from it.
+    `kernel(grads, numbers, *flags, out=[...], half=[...] or None, ...)`: each row of `numbers` begins with a factor
+    by which the gradient, converted to the dtype of `out`, is multiplied first. For weights of float16, `half`, `out`
+    is their float32 master: it follows them where somebody else wrote to them, and they are written from it.
     The update reads what it writes: its destinations have beta 1, which says that what is there counts.
     """
 
-    @functools.wraps(update)
-    def reference(g: Any, factor: float, *settings: Any, out: Out, half: Out | None, **state: Out) -> None:
+    def one(g: Any, factor: float, *settings: Any, out: Out, half: Out | None, **state: Out) -> None:
         g = g.astype(out.array.dtype, copy=False)
         if factor != 1:
             g = g * factor
@@ -38,4 +38,9 @@ def rule(update: Callable[..., None]) -> Kernel:
         if half is not None:
             half.array[...] = out.array
 
-    return kernel(reference, elementwise=True, casts=True)
+    @functools.wraps(update)
+    def reference(grads: tuple[Any, ...], numbers: Any, *flags: bool, **outs: list[Out] | None) -> None:
+        for i, (g, row) in enumerate(zip(grads, numbers.tolist(), strict=True)):
+            in_pieces(one, [g, *row, *flags], {name: None if part is None else part[i] for name, part in outs.items()})
+
+    return kernel(reference, casts=True)

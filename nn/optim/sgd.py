@@ -50,6 +50,9 @@ class SGD(Optimizer):
             parameters, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
         )
 
-    def _settings(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[Any, ...]:
+    def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         dampening = group["dampening"] if "momentum_buffer" in state else 0.0
-        return group["lr"], group["momentum"], dampening, group["weight_decay"], group["nesterov"]
+        return group["lr"], group["momentum"], dampening, group["weight_decay"]
+
+    def _flags(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
+        return (group["nesterov"],)

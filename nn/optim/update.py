@@ -1,0 +1,81 @@
+"""Update: parameters that an optimizer updates by one launch."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, final
+
+from ag import Node
+from nn.optim.rule import MASTER
+from ownt import dtype as dtypes
+from ownt import factories
+from ownt.kernel import Out
+
+if TYPE_CHECKING:
+    from nn.optim.base import Optimizer
+
+
+@final
+class Update:
+    """Parameters of one group, dtype and device, with what is kept for each.
+
+    What changes from step to step is in `numbers`, a row for each parameter, so that the launch can be repeated.
+    """
+
+    def __init__(self, group: Mapping[str, Any], nodes: Sequence[Node]) -> None:
+        self.group = group
+        self.nodes = nodes
+        self.numbers: Any = None
+        self._kept: dict[str, list[Out]] = {}
+        self._weights: list[Out] = []
+        self._tensors: list[Any] = []
+
+    def prepare(self, optimizer: Optimizer, factor: float) -> None:
+        """Count the step, make what is not kept yet, and put down the numbers that gradients are used with."""
+        states = [optimizer.state.setdefault(node, {}) for node in self.nodes]
+        if optimizer.counted:
+            for state in states:
+                state["step"] = state.get("step", 0) + 1
+        rows: dict[Any, tuple[float, ...]] = {}
+        keys = [(state.get("step"), len(state)) for state in states]
+        for key, state in zip(keys, states, strict=True):
+            if key not in rows:
+                rows[key] = (factor, *optimizer._numbers(self.group, state))
+        if self.numbers is None:
+            shape = len(self.nodes), len(rows[keys[0]])
+            self.numbers = factories.empty(shape, dtype="float64", device=self.nodes[0].device, kind="workspace")
+        self.numbers.array[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
+        self._gather(optimizer, states)
+
+    def _gather(self, optimizer: Optimizer, states: list[dict[str, Any]]) -> None:
+        """Destinations, made again if a tensor is not what it was."""
+        names = optimizer.names(self.group)
+        is_half = self.nodes[0].dtype == dtypes.float16
+        names += [MASTER] * is_half
+        tensors = [node.tensor for node in self.nodes]
+        for node, state in zip(self.nodes, states, strict=True):
+            if not is_half:
+                state.pop(MASTER, None)  # from before the model was converted
+            tensors += [optimizer.kept(node, state, name) for name in names]
+        if len(tensors) == len(self._tensors) and all(map(operator.is_, tensors, self._tensors)):
+            return
+        count = len(self.nodes)
+        self._tensors = tensors
+        self._weights = [Out(tensor, 1) for tensor in tensors[:count]]
+        self._kept = {
+            name: [Out(tensor, 1) for tensor in tensors[count + i :: len(names)]] for i, name in enumerate(names)
+        }
+
+    def launch(self, optimizer: Optimizer) -> None:
+        """Update the parameters."""
+        kept = dict(self._kept)
+        masters = kept.pop(MASTER, None)
+        optimizer.kernel(
+            tuple([node.grad for node in self.nodes]),
+            self.numbers,
+            *optimizer._flags(self.group),
+            out=masters or self._weights,
+            half=self._weights if masters else None,
+            **kept,
+        )
