@@ -9,7 +9,7 @@ from typing import Any, final
 
 import ag
 from ag.slot import GradSlot
-from ownt import Tensor, indexing, tensor
+from ownt import Tensor, capture, indexing, tensor
 from ownt.heap import Heap
 
 _hook_ids = count()
@@ -123,6 +123,7 @@ class Node:
         """Freeze or unfreeze a leaf. Freezing frees its gradient."""
         if not self.is_leaf:
             raise RuntimeError("requires_grad: expected a leaf; got a computed node. Use detach() to cut it off")
+        capture.changed()
         if wanted and self.slot is None:
             if self.tensor.dtype.kind != "f":
                 raise TypeError(
@@ -167,10 +168,12 @@ class Node:
         slot = self.slot
         if slot is None:
             raise RuntimeError("register_hook: expected a node that requires a gradient; got a constant")
+        capture.changed()
         key = next(_hook_ids)
         slot.hooks = {**(slot.hooks or {}), key: hook}
 
         def remove() -> None:
+            capture.changed()
             slot.hooks.pop(key, None)  # type: ignore[union-attr]
 
         return remove

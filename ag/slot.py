@@ -9,6 +9,7 @@ from ag import kernels
 from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.kernel import Out
+from ownt.thread import state
 
 
 @final
@@ -159,7 +160,9 @@ class GradSlot:
         return self.source is not None and not self.hooks  # a hook wants this node's own gradient
 
     def _allocate(self) -> None:
-        if self.leaf:
+        if self.leaf and state.in_step:
+            self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
+        elif self.leaf:
             self.tensor = memory.heap(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
         else:
             self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype)

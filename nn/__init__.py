@@ -36,6 +36,7 @@ from nn.optim import (
     clip_grad_value_,
     decay_groups,
 )
+from nn.step import Step
 from nn.tokenizer import CharTokenizer
 
 __all__ = [
@@ -43,6 +44,6 @@ __all__ = [
     "Dropout", "Embedding", "Flatten", "GPTConfig", "GradScaler", "GroupNorm", "Hardtanh", "Identity", "InputError",
     "KLDivLoss", "L1Loss", "LayerNorm", "LeakyReLU", "Linear", "Lion", "LogSoftmax", "MSELoss", "Mish", "Module",
     "ModuleDict", "ModuleList", "MultiheadAttention", "NLLLoss", "Optimizer", "RMSNorm", "RMSprop", "ReLU",
-    "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "clip_grad_norm_",
+    "Sequential", "SiLU", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Step", "Tanh", "clip_grad_norm_",
     "clip_grad_value_", "data", "decay_groups", "generate", "init", "optim", "schedule",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import ag
 from ag import Node
 from ag.node import book_as_parameter
 from nn import hooks, loading, summary
-from ownt import Tensor
+from ownt import Tensor, capture
 from ownt.thread import state
 
 M = TypeVar("M", bound="Module")
@@ -43,6 +43,8 @@ class Module(metaclass=_Named):
     def __call__(self, *args: Any, **options: Any) -> Any:
         outer = state.path
         state.path = self.path or ""
+        if state.recording is not None:
+            state.recording.modes[self] = self.training
         try:
             if self._hooks:
                 return hooks.call(self, args, options)
@@ -53,12 +55,15 @@ class Module(metaclass=_Named):
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         object.__setattr__(self, name, value)
+        if name != "training":  # recordings note modes by themselves
+            capture.changed()
         if isinstance(value, (Module, Node, Tensor)) or isinstance(before, (Module, Node)):
             self._rename(before)
 
     def __delattr__(self, name: str) -> None:
         before = vars(self).get(name)
         object.__delattr__(self, name)
+        capture.changed()
         self._rename(before)
 
     def _rename(self, *removed: Any) -> None:
@@ -230,6 +235,7 @@ class Module(metaclass=_Named):
             for name, buffer in list(module._own_buffers()):
                 setattr(module, name, _converted(buffer, device, dtype))
         self._rename()
+        capture.changed()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:

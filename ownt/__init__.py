@@ -4,6 +4,7 @@ from ownt import device, dtype, kernel, memory, random, scratch
 from ownt.arena import Arena, HeldError
 from ownt.dtype import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
+from ownt.profile import profile
 from ownt.random import manual_seed
 from ownt.tensor import Tensor
 from ownt.threads import get_num_threads, set_num_threads
@@ -34,6 +35,7 @@ __all__ = [
     "manual_seed",
     "memory",
     "ones",
+    "profile",
     "rand",
     "randint",
     "randn",

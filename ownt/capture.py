@@ -120,6 +120,11 @@ class Recording:
         """Whether the program would launch the same again: nothing has changed that it depends on."""
         return self._changes == _changes and all(module.training == mode for module, mode in self.modes.items())
 
+    @property
+    def may_come_back(self) -> bool:
+        """Whether it may be current again: modes change back, models do not."""
+        return self._changes == _changes
+
     def in_the_way(self) -> str:
         """What lies in scratch memory that a replay would write to; "" if nothing does."""
         if self.arena is not memory.scratch(self.arena.device):

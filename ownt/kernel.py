@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, final
 
 from ownt import device as devices
@@ -73,7 +73,7 @@ class Kernel:
         self.elementwise = elementwise
         self.casts = casts
         self.name = reference.__name__
-        self.work: Callable[..., int] | None = None  # how many arithmetic operations it takes, of its inputs
+        self.count: Callable[..., int] | None = None  # see `operations`
         self.__doc__ = reference.__doc__
         self.overrides: dict[str, dict[dtypes.DType, Bind]] = {}  # by device and dtype
         self._by_array: dict[type, dict[dtypes.DType, Bind]] = {}  # of devices whose override file was looked for
@@ -88,6 +88,11 @@ class Kernel:
 
         return register
 
+    def operations(self, count: Callable[..., int]) -> Callable[..., int]:
+        """Register how many operations of arithmetic a launch takes, a function of its inputs; see ownt.profile."""
+        self.count = count
+        return count
+
     def __call__(self, *args: Any, **outs: Any) -> None:
         arrays = [arg.array if type(arg) is Tensor else _unwrapped(arg) for arg in args]
         written = [out for out in outs.values() if out is not None]
@@ -99,8 +104,9 @@ class Kernel:
         if state.launch is None:
             function(*bound)
         else:
-            work = self.work(*arrays) if self.work is not None else 0
-            state.launch(Launch(self.name, function, bound, arrays, [out.tensor for out in written], work))
+            operations = 0 if self.count is None else self.count(*arrays)
+            tensors = [out.tensor for out in written]
+            state.launch(Launch(self.name, function, bound, tensors, _traffic(arrays, written), operations))
         for out in written:
             out.tensor._block.version += 1
 
@@ -144,6 +150,12 @@ class Kernel:
             apart(importlib.import_module, name)
         found = self._by_array[device.array] = self.overrides.setdefault(device.name, {})
         return found
+
+
+def _traffic(inputs: Iterable[Any], outs: list[Out]) -> int:
+    """Bytes of inputs, and of outputs, which are read too where they are added to."""
+    read = sum(_traffic(part, []) if type(part) is tuple else getattr(part, "nbytes", 0) for part in inputs)
+    return read + sum(out.array.nbytes * (2 if out.beta else 1) for out in outs)
 
 
 def _unwrapped(arg: Any) -> Any:

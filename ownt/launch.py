@@ -16,30 +16,30 @@ from ownt.thread import state
 class Launch:
     """A function about to write to tensors.
 
-    name:     of its kernel
-    function: with `bound`, the arguments that it is called with
-    inputs:   the arrays it reads
-    written:  the tensors it writes to
-    work:     how many arithmetic operations it takes; 0 where nobody has said
+    name:       of its kernel; op and path: for which op of which module
+    function:   with `bound`, the arguments that it is called with
+    written:    the tensors it writes to
+    traffic:    bytes that it reads and writes, each number once
+    operations: of arithmetic; 0 where nobody has said how many
     """
 
-    __slots__ = ("bound", "function", "inputs", "name", "op", "path", "work", "written")
+    __slots__ = ("bound", "function", "name", "op", "operations", "path", "traffic", "written")
 
     def __init__(
         self,
         name: str,
         function: Callable[..., Any],
         bound: Sequence[Any],
-        inputs: Sequence[Any] = (),
         written: Sequence[Any] = (),
-        work: int = 0,
+        traffic: int = 0,
+        operations: int = 0,
     ) -> None:
         self.name = name
         self.function = function
         self.bound = bound
-        self.inputs = inputs
         self.written = written
-        self.work = work
+        self.traffic = traffic
+        self.operations = operations
         self.op = state.op
         self.path = state.path
 

@@ -21,11 +21,22 @@ def matmul_kernel(a: Any, b: Any, *, out: Out) -> None:
     out.store(devices.module(a).matmul(a, b))
 
 
+@matmul_kernel.operations
+def _(a: Any, b: Any) -> int:
+    stacks = math.prod(a.shape[:-2]) if a.ndim > b.ndim else 1
+    return 2 * stacks * a.shape[-2] * b.size if a.ndim > b.ndim else 2 * b.shape[-1] * a.size
+
+
 @kernel
 def affine_kernel(x: Any, w: Any, b: Any, *, out: Out) -> None:
     """out = x wᵀ + b, for matrices"""
     y = x @ w.T
     out.store(y if b is None else y + b)
+
+
+@affine_kernel.operations
+def _(x: Any, w: Any, b: Any) -> int:
+    return 2 * x.shape[0] * w.size
 
 
 def shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -12,7 +12,7 @@ from nn.optim import options, saved
 from nn.optim.groups import listed, parameters_of, shown
 from nn.optim.rule import wide
 from nn.optim.update import Update
-from ownt import Tensor, factories
+from ownt import Tensor, capture, factories
 from ownt.kernel import Kernel
 
 
@@ -132,6 +132,7 @@ class Optimizer:
         groups, states = saved.read(self, state_dict)
         for group, values in zip(self.param_groups, groups, strict=True):
             group.update(values)
+        capture.changed()
         kept, self.state = self.state, {}
         for node, values in states.items():
             self.state[node] = {name: tensor for name, tensor in kept.get(node, {}).items() if name in values}
@@ -144,6 +145,10 @@ class Optimizer:
     def names(self, group: Mapping[str, Any]) -> list[str]:
         """Of the tensors kept for a parameter with the options of a group."""
         return [name for name, option in self.tensors.items() if not option or group[option]]
+
+    def signature(self) -> tuple[Any, ...]:
+        """What a launch of the update is for, beside its numbers: parameters, flags and what is kept, by group."""
+        return tuple([(len(group["params"]), *self._flags(group), *self.names(group)) for group in self.param_groups])
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         """What the rule takes after the gradient; `state` is without what this step will make."""

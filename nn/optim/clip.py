@@ -21,7 +21,7 @@ def scale_kernel(factor: float, *, out: Out) -> None:
 
 @kernel(casts=True)
 def norm_kernel(grads: tuple[Any, ...], order: float, *, out: Out) -> None:
-    """out = the common norm, of an order, of all grads; in float64, since squares of float32 overflow. Shapes: out ()"""
+    """out = the common norm, of an order, of all grads, in float64: squares of float32 overflow. Shapes: out ()"""
     norms = [_norm(grad[key], order) for grad in grads if grad.size for key, _ in pieces(grad.shape)]
     out.store(_norm(devices.module(out.array).asarray(norms), order) if norms else 0.0)
 

@@ -30,10 +30,17 @@ class Update:
         self._kept: dict[str, list[Out]] = {}
         self._weights: list[Out] = []
         self._tensors: list[Any] = []
+        self._states: list[dict[str, Any]] = []
 
     def prepare(self, optimizer: Optimizer, factor: float) -> None:
         """Count the step, make what is not kept yet, and put down the numbers that gradients are used with."""
-        states = [optimizer.state.setdefault(node, {}) for node in self.nodes]
+        self._states = [optimizer.state.setdefault(node, {}) for node in self.nodes]
+        self.count(optimizer, factor)
+        self._gather(optimizer)
+
+    def count(self, optimizer: Optimizer, factor: float) -> None:
+        """Count the step, and put down its numbers."""
+        states = self._states
         if optimizer.counted:
             for state in states:
                 state["step"] = state.get("step", 0) + 1
@@ -46,15 +53,20 @@ class Update:
             shape = len(self.nodes), len(rows[keys[0]])
             self.numbers = factories.empty(shape, dtype="float64", device=self.nodes[0].device, kind="workspace")
         self.numbers.array[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
-        self._gather(optimizer, states)
 
-    def _gather(self, optimizer: Optimizer, states: list[dict[str, Any]]) -> None:
+    def is_current(self, optimizer: Optimizer) -> bool:
+        """Whether its launch still writes to the tensors that the parameters and the optimizer have."""
+        tensors = all(node.tensor is out.tensor for node, out in zip(self.nodes, self._weights, strict=True))
+        states = map(optimizer.state.get, self.nodes)
+        return tensors and all(map(operator.is_, states, self._states))
+
+    def _gather(self, optimizer: Optimizer) -> None:
         """Destinations, made again if a tensor is not what it was."""
         names = optimizer.names(self.group)
         is_half = self.nodes[0].dtype == dtypes.float16
         names += [MASTER] * is_half
         tensors = [node.tensor for node in self.nodes]
-        for node, state in zip(self.nodes, states, strict=True):
+        for node, state in zip(self.nodes, self._states, strict=True):
             if not is_half:
                 state.pop(MASTER, None)  # from before the model was converted
             tensors += [optimizer.kept(node, state, name) for name in names]

@@ -1,0 +1,201 @@
+"""Step: a whole training step, recorded when it first runs and replayed from then on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, final
+
+from ag import Node, kernels
+from nn.optim import Optimizer, clip
+from nn.optim.update import Update
+from ownt import Tensor, asarray, factories, memory, threads
+from ownt.arena import Arena
+from ownt.capture import Recording
+from ownt.kernel import Out
+from ownt.thread import state
+
+_MOST = 16  # recordings kept, the latest
+
+
+@final
+class _Recorded:
+    """A recording of a step, and what each replay has to fill in.
+
+    split: the number of the first launch that comes after the optimizer has put down its numbers
+    """
+
+    def __init__(self, arena: Arena, inputs: list[Any], signature: Hashable) -> None:
+        self.recording = Recording(arena)
+        self.inputs = inputs
+        self.signature = signature
+        self.loss: Any = None
+        self.norm: Tensor | None = None
+        self.updates: list[Update] = []
+        self.split = 0
+
+
+@final
+class Step:
+    """One step of training: loss, gradients and update. `loss = step(*inputs)`, a tensor of its own.
+
+    ```
+    step = nn.Step(lambda x, y: ag.cross_entropy(model(x), y), optimizer, max_norm=1.0)
+    for x, y in batches:
+        optimizer.lr = schedule(i)
+        loss = step(x, y)
+    ```
+
+    The first call runs and records what `loss_function` launches; later calls of inputs of the same shapes run the
+    launches again, without the Python code in it, bit for bit as if it had been run. New shapes, another mode
+    (`train`, `eval`) or a changed model are recorded anew. A loss function that reads values or draws random numbers
+    by no op cannot be recorded: a warning says so, and it is called at each step. What it does besides (counts,
+    prints, appends) happens only when it is called; raw arrays that it reads behind the framework's back, and Python's
+    random numbers, stay what they were.
+
+    Gradients are scratch memory and gone when the step ends; parameters' gradients from before are added to.
+
+    loss_function: of the inputs; gives a scalar Node
+    inputs:        arrays and tensors, copied; numbers and other hashable values are part of what is recorded
+    max_norm:      to clip the gradients' common norm to; `grad_norm` is then the norm from before
+    """
+
+    def __init__(
+        self, loss_function: Callable[..., Node], optimizer: Optimizer, *, max_norm: float | None = None
+    ) -> None:
+        if max_norm is not None and not max_norm >= 0:
+            raise ValueError(f"Step: expected max_norm of 0 or more; got {max_norm}")
+        self.loss_function = loss_function
+        self.optimizer = optimizer
+        self.max_norm = max_norm
+        self.grad_norm: Tensor | None = None
+        self.why_not = ""  # why the last call was no replay
+        self._made: dict[Hashable, list[_Recorded]] = {}
+        self._spoiled: dict[Hashable, str] = {}  # what cannot be recorded, and why
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        """The loss of a batch, after which the parameters are updated."""
+        return self.accumulate([inputs])
+
+    def accumulate(self, batches: Iterable[tuple[Any, ...]]) -> Tensor:
+        """The sum of the losses of several batches, after which the parameters are updated once, by the sum's gradient.
+
+        Each batch is a tuple of inputs; scale the loss in `loss_function` to have a mean.
+        """
+        given = [tuple(_input(value) for value in batch) for batch in batches]
+        signature = self._signature(given)
+        recorded, self.why_not = self._find(signature)
+        if recorded is not None:
+            self._replay(recorded, given)
+        else:
+            recorded = self._run(given, signature)
+        self.grad_norm = recorded.norm
+        return recorded.loss.clone()
+
+    def _signature(self, given: list[tuple[Any, ...]]) -> Hashable:
+        """What a recording is for."""
+        shapes = tuple([tuple([_signature(value) for value in batch]) for batch in given])
+        fresh = all(node.grad is None for node in self.optimizer.parameters)
+        return shapes, self.max_norm, fresh, threads.get_num_threads(), self.optimizer.signature()
+
+    def _find(self, signature: Hashable) -> tuple[_Recorded | None, str]:
+        """A recording that may be replayed now, or why there is none."""
+        if signature in self._spoiled:
+            return None, self._spoiled[signature]
+        why = "the first step of these shapes"
+        for recorded in self._made.get(signature, ()):
+            why = self._obstacle(recorded)
+            if not why:
+                return recorded, ""
+        return None, why
+
+    def _obstacle(self, recorded: _Recorded) -> str:
+        if not recorded.recording.is_current or not all(
+            update.is_current(self.optimizer) for update in recorded.updates
+        ):
+            return "the model, its mode or its optimizer has changed"
+        found = recorded.recording.in_the_way()
+        return f"in the way of a replay: {found}" if found else ""
+
+    def _replay(self, recorded: _Recorded, given: list[tuple[Any, ...]]) -> None:
+        for ours, theirs in zip(recorded.inputs, given, strict=True):
+            for target, value in zip(ours, theirs, strict=True):
+                if type(value) is Tensor:
+                    target.array[...] = value.array
+        recording = recorded.recording
+        recording.begin()
+        recording.replay(0, recorded.split)
+        for update in recorded.updates:
+            update.count(self.optimizer, 1.0)
+        recording.replay(recorded.split, len(recording.launches))
+
+    def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
+        """Run the step; keep the recording of it if it can be replayed."""
+        inputs = [tuple([value.clone() if type(value) is Tensor else value for value in batch]) for batch in given]
+        arena = memory.scratch(self.optimizer.parameters[0].device)
+        recorded = _Recorded(arena, inputs, signature)
+        outer, state.in_step = state.in_step, True
+        try:
+            with recorded.recording.during(), arena.mark():
+                if any(node.grad is not None for node in self.optimizer.parameters):
+                    recorded.recording.spoil("there are gradients from before")
+                self._compute(recorded)
+        finally:
+            state.in_step = outer
+            self.optimizer.zero_grad()
+        why = recorded.recording.spoiled
+        if why and signature not in self._spoiled:
+            self._spoiled[signature] = why
+            warnings.warn(
+                f"nn.Step: {why}: this step cannot be replayed and runs as it is", RuntimeWarning, stacklevel=4
+            )
+        elif not why:
+            self._keep(recorded)
+        return recorded
+
+    def _compute(self, recorded: _Recorded) -> None:
+        for batch in recorded.inputs:
+            loss = self.loss_function(*batch)
+            if type(loss) is not Node or loss.size != 1:
+                raise TypeError(f"Step: expected loss_function to return a scalar Node; got {loss!r}")
+            loss.backward()
+            first = recorded.loss is None
+            if first:
+                recorded.loss = factories.empty(loss.shape, dtype=loss.dtype, device=loss.device)
+            kernels.copy(loss.tensor, out=Out(recorded.loss, 0 if first else 1))
+            del loss
+        grads = [node.grad for node in self.optimizer.parameters if node.grad is not None]
+        if self.max_norm is not None:
+            norm = clip.norm_of(grads)
+            clip.limit_norm(grads, norm, self.max_norm)
+            recorded.norm = norm.clone()
+        with recorded.recording.paused():
+            recorded.updates = self.optimizer.updates()
+            for update in recorded.updates:
+                update.prepare(self.optimizer, 1.0)
+        recorded.split = len(recorded.recording.launches)
+        for update in recorded.updates:
+            update.launch(self.optimizer)
+        grads.clear()
+        self.optimizer.zero_grad()
+
+    def _keep(self, recorded: _Recorded) -> None:
+        """Keep a recording in place of those that can never be replayed again."""
+        for signature in list(self._made):
+            self._made[signature] = [made for made in self._made[signature] if made.recording.may_come_back]
+        self._made.setdefault(recorded.signature, []).append(recorded)
+
+
+def _input(value: Any) -> Any:
+    """An array as a tensor; what is no array as it is."""
+    if type(value) is Node:
+        value = value.tensor
+    if hasattr(value, "dtype") or isinstance(value, list):
+        return asarray(value)
+    if not isinstance(value, Hashable):
+        raise TypeError(f"Step: expected arrays, tensors and hashable values as inputs; got {type(value).__name__}")
+    return value
+
+
+def _signature(value: Any) -> Hashable:
+    return (value.shape, value.dtype, value.device) if type(value) is Tensor else value
