@@ -25,8 +25,11 @@ def run_train(config: presets.TrainConfig) -> int:
     trainer = train.Trainer(config)
     saving.check_writable(config.out)
     say(f"{config.preset}: {trainer.model.config}")
-    with log_to(config.log) as write, Display(config.steps) as display, stopping(trainer):
+    profiled = ownt.profile() if config.profile else contextlib.nullcontext()
+    with log_to(config.log) as write, Display(config.steps) as display, stopping(trainer), profiled:
         trainer.run(display.show, write)
+    if config.profile:
+        print(profiled)
     trainer.model.save(config.out)
     status = 130 if trainer.stopped else 0
     if status:

@@ -41,6 +41,7 @@ class TrainConfig:
     device: str = "cpu"
     log_every: int | None = None  # steps between lines; a twentieth of all by default
     log: Path | None = None  # a file in which to write the same figures as comma-separated values
+    profile: bool = False  # print where the time went, kernel by kernel
     samples: int = 20  # texts to write at the end
     temperature: float = 0.5  # of the samples
     model: GPTConfig = field(default_factory=GPTConfig)

@@ -15,7 +15,7 @@ from ownt.capture import Recording
 from ownt.kernel import Out
 from ownt.thread import state
 
-_MOST = 16  # recordings kept, the latest
+_MOST = 64  # recordings kept: those used last
 
 
 @final
@@ -70,7 +70,7 @@ class Step:
         self.max_norm = max_norm
         self.grad_norm: Tensor | None = None
         self.why_not = ""  # why the last call was no replay
-        self._made: dict[Hashable, list[_Recorded]] = {}
+        self._made: list[_Recorded] = []  # those used last at the end
         self._spoiled: dict[Hashable, str] = {}  # what cannot be recorded, and why
 
     def __call__(self, *inputs: Any) -> Tensor:
@@ -103,16 +103,18 @@ class Step:
         if signature in self._spoiled:
             return None, self._spoiled[signature]
         why = "the first step of these shapes"
-        for recorded in self._made.get(signature, ()):
-            why = self._obstacle(recorded)
-            if not why:
-                return recorded, ""
+        for recorded in reversed(self._made):
+            if recorded.signature == signature:
+                why = self._obstacle(recorded)
+                if not why:
+                    self._made.remove(recorded)
+                    self._made.append(recorded)
+                    return recorded, ""
         return None, why
 
     def _obstacle(self, recorded: _Recorded) -> str:
-        if not recorded.recording.is_current or not all(
-            update.is_current(self.optimizer) for update in recorded.updates
-        ):
+        same = all(update.is_current(self.optimizer) for update in recorded.updates)
+        if not (same and recorded.recording.is_current):
             return "the model, its mode or its optimizer has changed"
         found = recorded.recording.in_the_way()
         return f"in the way of a replay: {found}" if found else ""
@@ -180,10 +182,9 @@ class Step:
         self.optimizer.zero_grad()
 
     def _keep(self, recorded: _Recorded) -> None:
-        """Keep a recording in place of those that can never be replayed again."""
-        for signature in list(self._made):
-            self._made[signature] = [made for made in self._made[signature] if made.recording.may_come_back]
-        self._made.setdefault(recorded.signature, []).append(recorded)
+        """Keep a recording, in place of those that can never be replayed again."""
+        self._made = [made for made in self._made if made.recording.may_come_back][1 - _MOST :]
+        self._made.append(recorded)
 
 
 def _input(value: Any) -> Any:

@@ -16,6 +16,7 @@ from nn import data, generate, init, optim, presets, schedule
 from nn.errors import InputError
 from nn.gpt import GPT
 from nn.optim import Optimizer
+from nn.step import Step
 from nn.tokenizer import CharTokenizer
 
 
@@ -42,7 +43,6 @@ class Trainer:
         config.validate()
         self.config = config
         self.stopped = False  # set it, as Ctrl-C does, and `run` ends after the step it is in
-        self.grad_norm: float | None = None  # of the last step, from before clipping
         self.stream = random.Random(config.seed)  # shuffles, and draws weights and samples where the preset says so
         ownt.manual_seed(config.seed)
         self.data = data.load(
@@ -55,6 +55,13 @@ class Trainer:
         self.optimizer = _optimizer(config, self.model)
         lowest = config.lr * config.final_lr_fraction
         self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
+        self._step = Step(self._share_of_loss, self.optimizer, max_norm=config.grad_clip)
+
+    @property
+    def grad_norm(self) -> float | None:
+        """That of the last step, from before clipping; None without clipping."""
+        norm = self._step.grad_norm
+        return None if norm is None else norm.item()
 
     def run(self, *reports: Callable[[Progress], None]) -> None:
         """Train for all the steps, calling each of `reports` after the first, every `log_every` and the last.
@@ -94,19 +101,14 @@ class Trainer:
         first = step * config.accumulate
         batches = [self.data.batch(first + i, config.batch_size) for i in range(config.accumulate)]
         counts = [data.counted(y) for _, y in batches]
-        value = 0.0
-        for (x, y), count in zip(batches, counts, strict=True):
-            with ownt.scratch.mark(config.device):  # whatever a step computes is gone when it ends
-                loss = self.model.loss(x, y) * (count / sum(counts))
-                loss.backward()
-                value += loss.item() if want_loss else 0.0
-                del loss
-        if config.grad_clip is not None:
-            self.grad_norm = optim.clip_grad_norm_(self.optimizer.parameters, config.grad_clip)
+        total = sum(counts)
+        shares = [ownt.full((), count / total, dtype=config.model.dtype) for count in counts]
         self.optimizer.lr = self.schedule(step)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        return (value if want_loss else None), sum(counts)
+        loss = self._step.accumulate((x, y, share) for (x, y), share in zip(batches, shares, strict=True))
+        return (loss.item() if want_loss else None), total
+
+    def _share_of_loss(self, tokens: ownt.Tensor, targets: ownt.Tensor, share: ownt.Tensor) -> ag.Node:
+        return self.model.loss(tokens, targets) * share
 
     def validate(self) -> float:
         """The loss on the part of the text to validate on, nats a token; NaN if training is stopped meanwhile.

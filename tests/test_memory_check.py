@@ -43,7 +43,7 @@ def test_memory_check_exits_with_1_where_memory_grows(capsys, monkeypatch, where
             held.append(np.ones(500_000) if where == "resident" else arena.empty((500_000,), "float64"))
         return step(self, number, **options)
 
-    monkeypatch.setitem(state.scratch, "cpu", arena)
+    monkeypatch.setitem(state.scratch, ownt.device.cpu, arena)
     monkeypatch.setattr(train.Trainer, "step", leaking)
     status, out, _ = in_process(capsys, *CHECK)
     assert status == 1, out

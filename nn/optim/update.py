@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from ag import Node
 from nn.optim.rule import MASTER
+from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import factories
 from ownt.kernel import Out
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Update:
                 rows[key] = (factor, *optimizer._numbers(self.group, state))
         if self.numbers is None:
             shape = len(self.nodes), len(rows[keys[0]])
-            self.numbers = factories.empty(shape, dtype="float64", device=self.nodes[0].device, kind="workspace")
-        self.numbers.array[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
+            self.numbers = devices.get(self.nodes[0].device).xp.empty(shape, "float64")
+        self.numbers[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
 
     def is_current(self, optimizer: Optimizer) -> bool:
         """Whether its launch still writes to the tensors that the parameters and the optimizer have."""
