@@ -23,7 +23,11 @@ from ownt.thread import state
 
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
 _CHUNK_MASK = (1 << _CHUNK_SHIFT) - 1
+_SHARE = 128  # a new chunk is at least so small a part of all: what is left over in it is lost to large tensors
 _SMALL = 1 << 16  # bytes of blocks whose place may be used again without a look at the free runs
+
+
+GIVEN_BACK = "memory that has been given back"
 
 
 class HeldError(RuntimeError):
@@ -129,8 +133,10 @@ class Arena:
         for offset, size in runs:
             at = bisect_right(offsets, offset) - 1
             if at < 0 or offset + size > offsets[at] + sizes[at]:
+                if self._chunks[offset >> _CHUNK_SHIFT] is None:
+                    return GIVEN_BACK
                 held = [block for block in self.held_since(-1) if block.offset < offset + size]
-                return repr(next((block for block in held if block.offset + block.size > offset), "memory given back"))
+                return repr(next((block for block in held if block.offset + block.size > offset), "a tensor that died"))
         return ""
 
     def _take(self, size: int) -> int:
@@ -170,16 +176,18 @@ class Arena:
         return offset
 
     def _grow(self, size: int) -> int:
-        """A new chunk, an eighth of what there is or more, so that chunks stay few; its free run's index.
+        """A new chunk, a share of what there is or more, so that chunks stay few; its free run's index.
 
-        Chunks that are free as a whole, and too small for this request, make way for it.
+        Chunks that are free as a whole, and too small for this request, make way for it, but not those in the trace:
+        who keeps one means to come back.
         """
+        kept = {offset >> _CHUNK_SHIFT for offset, _ in self.trace or ()}
         for run in reversed(range(len(self._free_sizes))):
             number = self._free_offsets[run] >> _CHUNK_SHIFT
-            if self._free_sizes[run] == len(self._chunks[number]):
+            if self._free_sizes[run] == len(self._chunks[number]) and number not in kept:
                 self._chunks[number] = None  # a place kept, so that offsets into the others stay what they are
                 del self._free_offsets[run], self._free_sizes[run]
-        chunk = self.device.allocate(max(size, self.chunk_bytes, self.capacity // 8))
+        chunk = self.device.allocate(max(size, self.chunk_bytes, self.capacity // _SHARE))
         self._free_offsets.append(len(self._chunks) << _CHUNK_SHIFT)
         self._free_sizes.append(len(chunk))
         self._chunks.append(chunk)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from ownt import memory
-from ownt.arena import Arena
+from ownt.arena import GIVEN_BACK, Arena
 from ownt.heap import Block
 from ownt.kernel import Out
 from ownt.launch import Launch
@@ -122,8 +122,8 @@ class Recording:
 
     @property
     def may_come_back(self) -> bool:
-        """Whether it may be current again: modes change back, models do not."""
-        return self._changes == _changes
+        """Whether it may be replayed again some time: modes change back, models do not."""
+        return self._changes == _changes and self.arena.occupant(self._runs) != GIVEN_BACK
 
     def in_the_way(self) -> str:
         """What lies in scratch memory that a replay would write to; "" if nothing does."""
