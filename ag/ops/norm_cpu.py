@@ -17,15 +17,8 @@ from ownt.kernel import Out
 
 _ROWS = 32  # of a block at least
 _BLOCKS = 16  # at most, in sums over rows
-_EMPTY_ROWS = {dtype: numpy.empty((0, 0), dtype) for dtype in (dtypes.float32, dtypes.float64)}
-
-
-@numba.njit(**OPTIONS)
-def _affine(row, mean, inverse, gain, shift, result, beta):
-    """result = gain (row - mean) inverse + shift"""
-    for c in range(row.size):
-        y = (row[c] - mean) * inverse * gain[c] + shift[c]
-        result[c] = y + (result[c] if beta else row.dtype.type(0))
+_EMPTY = {dtype: numpy.empty(0, dtype) for dtype in (dtypes.float32, dtypes.float64)}
+_EMPTY_ROWS = {dtype: empty.reshape(0, 0) for dtype, empty in _EMPTY.items()}
 
 
 @compiled(
@@ -50,79 +43,84 @@ def normalize(x, gain, shift, eps, centred, y, beta, stats):
             inverse = x.dtype.type(1.0 / deviation)
             stats[r, 0] = mean
             stats[r, 1] = inverse
-            _affine(row, mean, inverse, gain, shift, result, beta)
+            if beta:
+                for c in range(width):
+                    result[c] += (row[c] - mean) * inverse * gain[c] + shift[c]
+            else:
+                for c in range(width):
+                    result[c] = (row[c] - mean) * inverse * gain[c] + shift[c]
 
 
 @compiled("void(real[:, ::1], real[:, ::1], real[::1], real[::1], real[:, ::1], int64)", parallel=True)
 def normalize_again(x, stats, gain, shift, y, beta):
     """See renorm_kernel."""
-    count = x.shape[0]
+    count, width = x.shape
     for block in prange(blocks(count, _ROWS)):
         for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            _affine(x[r], stats[r, 0], stats[r, 1], gain, shift, y[r], beta)
+            row, result, mean, inverse = x[r], y[r], stats[r, 0], stats[r, 1]
+            if beta:
+                for c in range(width):
+                    result[c] += (row[c] - mean) * inverse * gain[c] + shift[c]
+            else:
+                for c in range(width):
+                    result[c] = (row[c] - mean) * inverse * gain[c] + shift[c]
 
 
 @compiled(
-    "void(real[:, ::1], real[:, ::1], real[:, ::1], real[::1], boolean, real[:, ::1], int64, real[:, :, ::1])",
+    "void(real[:, ::1], real[:, ::1], real[:, ::1], real[::1], boolean, real[:, ::1], int64, real[:, :, ::1], "
+    "real[::1], int64, real[::1], int64)",
     parallel=True,
 )
-def slopes(g, x, stats, gain, centred, dx, beta, sums):
-    """Gradients of normalize: dx, unless beta is below 0, and for each block the sums that make dgain and dshift.
+def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta):
+    """See norm_vjp; a beta below 0 says that a gradient is not wanted.
 
-    Beside those sums each block has a row to work in.
+    Each block has two rows for its sums and one to work in. In one function, not in one for each step: calls cost
+    more than a short row.
     """
     count, width = x.shape
-    zero = x.dtype.type(0)
+    zero, size = x.dtype.type(0), x.dtype.type(width)
     parts = sums.shape[0]
     for part in prange(parts):
-        dgain, dshift = sums[part, 0], sums[part, 1]
+        along_x, plain, scaled = sums[part, 0], sums[part, 1], sums[part, 2]
         for c in range(width):
-            dgain[c] = zero
-            dshift[c] = zero
+            along_x[c] = zero
+            plain[c] = zero
         for r in range(part * count // parts, (part + 1) * count // parts):
-            _row_sums(g[r], x[r], stats[r, 0], stats[r, 1], dgain, dshift)
+            row, slope, mean, inverse = x[r], g[r], stats[r, 0], stats[r, 1]
+            for c in range(width):
+                along_x[c] += slope[c] * ((row[c] - mean) * inverse)
+            for c in range(width):
+                plain[c] += slope[c]
             if beta >= 0:
-                _row_slope(g[r], x[r], stats[r, 0], stats[r, 1], gain, centred, dx[r], beta, sums[part, 2])
+                for c in range(width):
+                    scaled[c] = slope[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
+                total, along = zero, zero
+                for c in range(width):
+                    total += scaled[c]
+                    along += scaled[c] * ((row[c] - mean) * inverse)
+                total = total / size if centred else zero
+                along /= size
+                result = dx[r]
+                if beta:
+                    for c in range(width):
+                        result[c] += inverse * (scaled[c] - total - (row[c] - mean) * inverse * along)
+                else:
+                    for c in range(width):
+                        result[c] = inverse * (scaled[c] - total - (row[c] - mean) * inverse * along)
+    if gain_beta >= 0:
+        _add_up(sums, 0, dgain, gain_beta)
+    if shift_beta >= 0:
+        _add_up(sums, 1, dshift, shift_beta)
 
 
 @numba.njit(**OPTIONS)
-def _row_sums(g, x, mean, inverse, dgain, dshift):
-    for c in range(g.size):
-        dgain[c] += g[c] * ((x[c] - mean) * inverse)
-    for c in range(g.size):
-        dshift[c] += g[c]
-
-
-@numba.njit(**OPTIONS)
-def _row_slope(g, x, mean, inverse, gain, centred, dx, beta, scaled):
-    for c in range(g.size):
-        scaled[c] = g[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
-    total, along = g.dtype.type(0), g.dtype.type(0)
-    for c in range(g.size):
-        total += scaled[c]
-        along += scaled[c] * ((x[c] - mean) * inverse)
-    total = total / g.dtype.type(g.size) if centred else g.dtype.type(0)
-    along /= g.dtype.type(g.size)
-    for c in range(g.size):
-        slope = inverse * (scaled[c] - total - (x[c] - mean) * inverse * along)
-        dx[c] = slope + (dx[c] if beta else g.dtype.type(0))
-
-
-@compiled("void(real[:, :, ::1], int64, real[::1], int64)")
-def add_up(sums, which, out, beta):
+def _add_up(sums, which, out, beta):
     """out = the sum over blocks, in their order"""
     for c in range(out.size):
         total = out[c] if beta else out.dtype.type(0)
         for part in range(sums.shape[0]):
             total += sums[part, which, c]
         out[c] = total
-
-
-def _slopes_and_sums(parallel, dtype, arguments, sums, dgain, dshift):
-    slopes[dtype, parallel](*arguments, sums)
-    for which, out in enumerate((dgain, dshift)):
-        if out is not None:
-            add_up[dtype, False](sums, which, out.array, out.beta)
 
 
 def _in_rows(*arrays: Any) -> bool:
@@ -165,11 +163,14 @@ def _(
     g: Any, x: Any, stats: Any, gain: Any, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
 ) -> tuple[Callable[..., None], tuple] | None:
     kind = x.dtype
-    outs = [out.array for out in (dx, dgain, dshift) if out]
-    if not _in_rows(g, x, stats, gain, *outs):
+    if not _in_rows(g, x, stats, gain, *(out.array for out in (dx, dgain, dshift) if out)):
         return None
     parts = max(1, min(_BLOCKS, x.shape[0] // _ROWS))
     sums = scratch.empty((parts, 3, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
-    arguments = (g, x, stats, _gain(gain, x), centred, target, beta)
-    return _slopes_and_sums, (x.size > SMALL, kind, arguments, sums.array, dgain, dshift)
+    arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *_wanted(dgain, kind))
+    return slopes[kind, x.size > SMALL], (*arguments, *_wanted(dshift, kind))
+
+
+def _wanted(out: Out | None, dtype: Any) -> tuple[Any, int]:
+    return (out.array, out.beta) if out else (_EMPTY[dtype], -1)
