@@ -29,7 +29,7 @@ from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
 from ownt import Tensor
 from ownt import device as devices
-from ownt.dtype import is_float, is_integer
+from ownt.dtype import is_integer
 from ownt.kernel import Kernel
 from ownt.thread import state
 
@@ -126,7 +126,7 @@ class Op:
             y, saved = self.forward(*values, **options)
         finally:
             state.op = outer
-        if not (wanted and recording.enabled and is_float(y.dtype)):
+        if not (wanted and recording.enabled and y._array.dtype.kind == "f"):
             return nodes.Node(y)
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")

@@ -48,6 +48,8 @@ class Arena:
     def __init__(self, chunk_bytes: int = 1 << 20, device: str | devices.Device | None = None) -> None:
         self.device = devices.get(device)
         self.chunk_bytes = chunk_bytes
+        self._view = self.device.view
+        self._round = self.device.align - 1  # which is a power of two
         self.peak = 0
         self.trace: list[tuple[int, int]] | None = None  # set to a list to record (offset, size) of requests
         self._chunks: list[Any] = []
@@ -85,12 +87,11 @@ class Arena:
         dtype = dtypes.get(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
         account = ledger.account(kind, state.path if path is None else path)
-        align = self.device.align
-        size = -(-nbytes // align) * align or align
+        size = (nbytes + self._round) & ~self._round or self._round + 1
         offset = self._take(size)
         block = Block(self, nbytes, account, name, offset, size, self._serial)
         self._live[offset] = weakref.ref(block)
-        array = self.device.view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
+        array = self._view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
         return tensor.wrap(array, block)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = None, kind: str = "activation") -> tensor.Tensor:

@@ -128,12 +128,14 @@ event.register("numba:compile", _Announcer())
 def flat(*arrays: Any) -> tuple[Any, ...] | None:
     """The arrays as vectors; None unless all lie in one run of bytes each, of one dtype and as many elements."""
     size, dtype = arrays[0].size, arrays[0].dtype
+    vectors = []
     for array in arrays:
         if array.size != size or not array.flags.c_contiguous:
             return None
         if array.dtype is not dtype and array.dtype != dtype:
             return None
-    return tuple([array.reshape(-1) for array in arrays])
+        vectors.append(array.reshape(-1))
+    return tuple(vectors)
 
 
 @numba.njit(inline="always")

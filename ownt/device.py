@@ -39,7 +39,8 @@ class Device:
         lead = -raw.ctypes.data % self.align
         return raw[lead : lead + size_bytes]
 
-    def view(self, memory: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
+    @staticmethod
+    def view(memory: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
         """The array of `shape` that begins `offset` bytes into `memory`."""
         return numpy.ndarray(shape, dtype, memory, offset)
 

@@ -56,7 +56,7 @@ class _Family:
         repeats = vectors is None
         if repeats:
             vectors = _repeating_rows(y, arrays)
-        if vectors is None or not all(isinstance(option, (int, float)) for option in options):
+        if vectors is None or (options and not all(isinstance(option, (int, float)) for option in options)):
             return None
         loop = self.loops.get((count, len(options), repeats)) or self._made(count, len(options), repeats)
         return loop[y.dtype, y.size > SMALL], (*vectors[1:], options, vectors[0], out.beta)

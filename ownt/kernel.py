@@ -94,11 +94,13 @@ class Kernel:
         return count
 
     def __call__(self, *args: Any, **outs: Any) -> None:
-        arrays = [arg.array if type(arg) is Tensor else _unwrapped(arg) for arg in args]
+        arrays = [
+            arg.array if type(arg) is Tensor else _unwrapped(arg) if type(arg) is tuple else arg for arg in args
+        ]
         written = [out for out in outs.values() if out is not None]
         if not written:
             return
-        if type(written[0]) is list:  # many destinations of one role: what an optimizer updates
+        if type(written[0]) is not Out:  # many destinations of one role: what an optimizer updates
             written = [out for part in written for out in part]
         function, bound = self._bind(written[0].array, arrays, outs)
         if state.launch is None:
@@ -158,9 +160,9 @@ def _traffic(inputs: Iterable[Any], outs: list[Out]) -> int:
     return read + sum(out.array.nbytes * (2 if out.beta else 1) for out in outs)
 
 
-def _unwrapped(arg: Any) -> Any:
+def _unwrapped(arg: tuple[Any, ...]) -> tuple[Any, ...]:
     """A tuple, such as an index key, with arrays in place of Tensors."""
-    return tuple(part.array if type(part) is Tensor else part for part in arg) if type(arg) is tuple else arg
+    return tuple([part.array if type(part) is Tensor else part for part in arg])
 
 
 def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False, casts: bool = False) -> Any:

@@ -99,7 +99,7 @@ class Tensor:
 
         Raises: ValueError if the strides or the size forbid it; `reshape` copies where need be.
         """
-        if not (self.is_contiguous or _viewable(self._array, shape)):
+        if not (self._array.flags.c_contiguous or _viewable(self._array, shape)):
             raise ValueError(
                 f"view: expected a shape that strides {self.strides} of shape {self.shape} allow without a copy; "
                 f"got {shape}. Use reshape, which copies"
@@ -246,9 +246,12 @@ class _Export:
         self.block = block
 
 
+_new = object.__new__
+
+
 def wrap(array: Any, block: Any) -> Tensor:
     """A Tensor of a raw array whose bytes belong to `block`."""
-    made = Tensor.__new__(Tensor)
+    made = _new(Tensor)
     made._array = array
     made._block = block
     return made

@@ -76,7 +76,9 @@ def attention_kernel(qkv: Any, heads: int, *, out: Out, lse: Out) -> None:
 
 @kernel
 def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> None:
-    """Shapes: g, y (B, T, C), qkv (B, T, 3C), lse (B, H, T) -> out (B, T, 3C). Adds, always."""
+    """Shapes: g, y (B, T, C), qkv (B, T, 3C), lse (B, H, T) -> out (B, T, 3C)"""
+    if not out.beta:
+        out.store(0)  # what follows adds, tile by tile
     xp = devices.module(qkv)
     q, k, v = _heads(qkv, heads)
     dq, dk, dv = _heads(out.array, heads)
@@ -140,7 +142,7 @@ def causal_attention(qkv: Tensor, heads: int) -> Any:
 
 @causal_attention.vjp
 def _(g: Tensor, saved: Any, dqkv: Any) -> None:
-    attention_vjp(g, *saved, out=dqkv.out(zero=True))
+    attention_vjp(g, *saved, out=dqkv.out())
 
 
 @op

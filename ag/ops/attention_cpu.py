@@ -100,11 +100,12 @@ def _slopes(p, dp, lse, inner, scale):
 
 
 @compiled(
-    f"void(real[:, ::1], real[:, ::1], real[:, ::1], real[:, :, ::1], real[:, ::1], {_SIZES}, real[:, :, :, ::1])",
+    "void(real[:, ::1], real[:, ::1], real[:, ::1], real[:, :, ::1], real[:, ::1], int64, "
+    f"{_SIZES}, real[:, :, :, ::1])",
     parallel=True,
 )
-def attend_back(g, qkv, y, lse, dqkv, b, t, heads, depth, tiles):
-    """See attention_vjp. Adds, always."""
+def attend_back(g, qkv, y, lse, dqkv, beta, b, t, heads, depth, tiles):
+    """See attention_vjp. From the last tile to the first: the last sees all keys, and is the first to write."""
     before = hold_blas()
     width, parts = heads * depth, tiles.shape[0]
     pitch, scale = 3 * width, g.dtype.type(depth**-0.5)
@@ -112,9 +113,11 @@ def attend_back(g, qkv, y, lse, dqkv, b, t, heads, depth, tiles):
         for unit in range(part * b * heads // parts, (part + 1) * b * heads // parts):
             batch, head = unit // heads, unit % heads
             start = batch * t * pitch + head * depth
-            for first in range(0, t, _QUERIES):
+            for tile in range((t - 1) // _QUERIES, -1, -1):
+                first = tile * _QUERIES
                 queries = min(_QUERIES, t - first)
                 keys = first + queries
+                keep = 1.0 if keys < t else float(beta)
                 p, dp = tiles[part, 0, :queries], tiles[part, 1, :queries]
                 here = (batch * t + first) * width + head * depth
                 ours = start + first * pitch
@@ -134,15 +137,15 @@ def attend_back(g, qkv, y, lse, dqkv, b, t, heads, depth, tiles):
                 _clear(dp, first)
                 gemm(
                     TRANSPOSED, NORMAL, keys, depth, queries, 1.0, address(p, 0), p.shape[1],
-                    address(g, here), width, 1.0, address(dqkv, start + 2 * width), pitch,
+                    address(g, here), width, keep, address(dqkv, start + 2 * width), pitch,
                 )  # fmt: skip
                 gemm(
                     TRANSPOSED, NORMAL, keys, depth, queries, 1.0, address(dp, 0), dp.shape[1],
-                    address(qkv, ours), pitch, 1.0, address(dqkv, start + width), pitch,
+                    address(qkv, ours), pitch, keep, address(dqkv, start + width), pitch,
                 )  # fmt: skip
                 gemm(
                     NORMAL, NORMAL, queries, depth, keys, 1.0, address(dp, 0), dp.shape[1],
-                    address(qkv, start + width), pitch, 1.0, address(dqkv, ours), pitch,
+                    address(qkv, start + width), pitch, float(beta), address(dqkv, ours), pitch,
                 )  # fmt: skip
     release_blas(before)
 
@@ -180,5 +183,5 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     sizes = b, t, *_ = _sizes(qkv, heads)
     parts = _parts(b, t, heads)
     tiles = scratch.empty((parts, 2, min(_QUERIES, t), t), dtype=dqkv.dtype, kind="workspace")
-    arguments = (_matrix(g), _matrix(qkv), _matrix(y), lse, _matrix(dqkv), *sizes, tiles.array)
+    arguments = (_matrix(g), _matrix(qkv), _matrix(y), lse, _matrix(dqkv), out.beta, *sizes, tiles.array)
     return attend_back[dqkv.dtype, parts > 1], arguments

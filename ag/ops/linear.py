@@ -14,7 +14,8 @@ from ownt.kernel import Out
 
 def check(name: str, x: Tensor, w: Tensor, b: Tensor | None) -> None:
     """Raises: ValueError naming the op unless x (..., I), w (O, I) and b (O,)."""
-    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1] or (b is not None and b.shape != w.shape[:1]):
+    shape = w._array.shape
+    if len(shape) != 2 or x._array.shape[-1:] != shape[1:] or (b is not None and b._array.shape != shape[:1]):
         got = f"x {x.shape}, w {w.shape}" + (f", b {b.shape}" if b is not None else "")
         raise ValueError(
             f"{name}: expected x (..., I), w (O, I), b (O,); got {got}. w is (out, in): maybe transpose it"
@@ -29,7 +30,7 @@ def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Any:
     Saves:  x, w, as far as a gradient needs them
     """
     check("linear", x, w, b)
-    y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
+    y = scratch.empty((*x.shape[:-1], w.shape[0]), like=x)
     affine_kernel(rows(x), w, b, out=Out(rows(y)))
     return y, (x, w)
 

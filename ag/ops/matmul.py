@@ -50,7 +50,8 @@ def shaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 def rows(x: Tensor) -> Tensor:
     """x (..., C) as a matrix (N, C)."""
-    return x if x.ndim == 2 else shaped(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    shape = x._array.shape
+    return x if len(shape) == 2 else shaped(x, (math.prod(shape[:-1]), shape[-1]))
 
 
 def vector(x: Tensor) -> Tensor:
