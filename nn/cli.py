@@ -79,8 +79,9 @@ def run_sample(config: SampleConfig) -> int:
     generate.check(config.temperature, config.top_k)
     model = GPT.load(config.model)
     ownt.manual_seed(config.seed)
+    decoder = generate.Decoder(model, batch=1)
     for _ in range(config.n):
-        print(train.sample(model, config.prompt, config.temperature, config.top_k))
+        print(train.sample(model, config.prompt, config.temperature, config.top_k, decoder=decoder))
     return 0
 
 

@@ -107,10 +107,19 @@ class Cache:
 
     def __init__(self, model: GPT, batch: int) -> None:
         config, like = model.config, model.wte.weight
+        self.device = like.device
         shape = (batch, config.n_head, config.block_size, config.n_embd // config.n_head)
         empty = partial(factories.empty, shape, dtype=like.dtype, device=like.device, path="cache")
         self.layers = [(empty(), empty()) for _ in range(config.n_layer)]
         self.length = 0  # positions filled
+        self._next = factories.zeros(1, dtype="int64", device=like.device, path="cache")
+
+    def positions(self, count: int) -> Tensor:
+        """Numbers of the next positions; of a single one always in the same memory, so that it can be replayed."""
+        if count != 1:
+            return factories.arange(self.length, self.length + count, device=self._next.device)
+        self._next.array[...] = self.length
+        return self._next
 
 
 class Attention(Module):
@@ -122,7 +131,7 @@ class Attention(Module):
         self.qkv = _linear(config, draw, config.n_embd, 3 * config.n_embd, config.init_std)
         self.out = _linear(config, draw, config.n_embd, config.n_embd, config.residual_std)
 
-    def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: int = 0) -> Node:
+    def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: Any = 0) -> Node:
         qkv = norm_linear(self.norm, self.qkv, x)  # (B, T, 3C)
         if kept is None:
             return self.out(ag.causal_attention(qkv, self.heads))
@@ -154,7 +163,7 @@ class Block(Module):
         self.mlp = FeedForward(config, draw)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: int = 0) -> Node:
+    def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: Any = 0) -> Node:
         x = x + self.dropout(self.attention(x, kept, start))
         return x + self.dropout(self.mlp(x))
 
@@ -199,13 +208,14 @@ class GPT(Module):
                 f"GPT: expected tokens (B, T) of at most block_size = {self.config.block_size} positions; "
                 f"got {tokens.shape}{f' after {start} cached' if start else ''}. Crop them, or make block_size larger"
             )
-        x = self.wte(tokens) + self.wpe.weight[start : start + tokens.shape[1]]
+        positions = cache.positions(tokens.shape[1]) if cache else None
+        x = self.wte(tokens) + (self.wpe.weight[: tokens.shape[1]] if positions is None else self.wpe(positions))
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             if cache is not None:
-                x = block(x, cache.layers[i], start)
+                x = block(x, cache.layers[i], positions[0])  # type: ignore[index]
             elif self.config.checkpoint and self.training:
                 x = ag.checkpoint(block, x)
             else:

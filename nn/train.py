@@ -136,7 +136,8 @@ class Trainer:
         """Texts made by the model."""
         choose = python_choice(self.stream) if self.config.python_stream else generate.choose_random
         start = "\n" if self.config.layout == "stream" and "\n" in self.data.tokenizer.characters else ""
-        texts = (sample(self.model, start, self.config.temperature, None, choose) for _ in range(count))
+        decoder = generate.Decoder(self.model, batch=1)
+        texts = (sample(self.model, start, self.config.temperature, None, choose, decoder) for _ in range(count))
         return (text.removeprefix(start) for text in texts)
 
 
@@ -146,6 +147,7 @@ def sample(
     temperature: float = 1.0,
     top_k: int | None = None,
     choose: generate.Choose = generate.choose_random,
+    decoder: generate.Decoder | None = None,
 ) -> str:
     """A text that begins with `prompt`, up to the end of its document or, at most, block_size tokens.
 
@@ -161,7 +163,7 @@ def sample(
             f"expected a prompt shorter than a block of {model.config.block_size}; got {len(prompt)} characters"
         )
     new: list[int] = []
-    for (token,) in islice(generate.stream(model, [tokens], temperature, top_k, choose), room):
+    for (token,) in islice(generate.stream(model, [tokens], temperature, top_k, choose, decoder), room):
         if token == tokenizer.bos:
             break
         new.append(token)

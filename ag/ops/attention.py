@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ag.op import op
+from ag.op import Indices, op
 from ag.sample import Sample, normal
-from ownt import Tensor, scratch
+from ownt import Tensor, launch, scratch
 from ownt import device as devices
 from ownt.kernel import Out, kernel
 
@@ -100,8 +100,9 @@ def attention_vjp(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -
 
 
 @kernel
-def cached_attention_kernel(qkv: Any, start: int, *, out: Out, keys: Out, values: Out) -> None:
-    """Shapes: qkv (B, T, 3C) -> out (B, T, C), keys, values (B, H, S, D), of which start + T are filled then"""
+def cached_attention_kernel(qkv: Any, start: Any, *, out: Out, keys: Out, values: Out) -> None:
+    """Shapes: qkv (B, T, 3C), start () -> out (B, T, C), keys, values (B, H, S, D), of which start + T are filled"""
+    start = int(start)
     heads, stop = keys.array.shape[1], start + qkv.shape[1]
     q, k, v = _heads(qkv, heads)
     past_keys, past_values = keys.array, values.array
@@ -146,22 +147,31 @@ def _(g: Tensor, saved: Any, dqkv: Any) -> None:
 
 
 @op
-def cached_attention(qkv: Tensor, keys: Tensor, values: Tensor, start: int) -> Any:
+def cached_attention(qkv: Tensor, keys: Tensor, values: Tensor, start: Indices) -> Any:
     """Causal attention of T new positions to all before them, whose keys and values are kept; no gradient
 
     Writes the new keys and values at `start` into `keys` and `values`.
-    Shapes: qkv (B, T, 3C), keys, values (B, H, S, D), start + T <= S -> y (B, T, C)
+    Shapes: qkv (B, T, 3C), keys, values (B, H, S, D), start () an integer, start + T <= S -> y (B, T, C)
     """
     width = check("cached_attention", qkv, keys.shape[1])
     b, t, _ = qkv.shape
-    if keys.shape != values.shape or keys.shape[0] != b or start + t > keys.shape[2]:
+    if keys.shape != values.shape or keys.shape[0] != b or start.ndim:
         raise ValueError(
-            f"cached_attention: expected keys and values (B, H, S, D) with room for {t} positions at {start}; "
-            f"got {keys.shape} and {values.shape} for qkv {qkv.shape}"
+            "cached_attention: expected keys and values (B, H, S, D) and one number where to start; "
+            f"got {keys.shape}, {values.shape} and {start.shape} for qkv {qkv.shape}"
         )
+    launch.run("check_room", _check_room, (start.array, t, keys.shape))
     y = scratch.empty((b, t, width), like=qkv)
     cached_attention_kernel(qkv, start, out=Out(y), keys=Out(keys, 1), values=Out(values, 1))
     return y, ()
+
+
+def _check_room(start: Any, count: int, shape: tuple[int, ...]) -> None:
+    if not 0 <= start <= shape[2] - count:
+        raise ValueError(
+            f"cached_attention: expected keys and values (B, H, S, D) with room for {count} positions at {start}; "
+            f"got {shape}"
+        )
 
 
 causal_attention.samples = [

@@ -12,11 +12,12 @@ from typing import Any
 import numba
 import numpy
 
-from ag.ops.attention import attention_kernel, attention_vjp
+from ag.ops.attention import attention_kernel, attention_vjp, cached_attention_kernel
 from ownt import scratch, threads
 from ownt.compiled_cpu import (
     NORMAL,
     OPTIONS,
+    SMALL,
     TRANSPOSED,
     address,
     compiled,
@@ -30,6 +31,7 @@ from ownt.compiled_cpu import (
 from ownt.kernel import Out
 
 _QUERIES = 64  # of a tile
+_FEW = 8  # new positions
 _SMALL = 1 << 15  # scores below which a second thread does not pay
 _SIZES = "int64, int64, int64, int64"  # B, T, H, D
 
@@ -150,6 +152,40 @@ def attend_back(g, qkv, y, lse, dqkv, beta, b, t, heads, depth, tiles):
     release_blas(before)
 
 
+@compiled(
+    "void(real[:, :, ::1], int64[::1], real[:, :, ::1], real[:, :, :, ::1], real[:, :, :, ::1], real[:, ::1])",
+    parallel=True,
+)
+def attend_cached(qkv, start, y, keys, values, scores):
+    """See cached_attention_kernel; `scores` a workspace for each head"""
+    b, t, width = y.shape
+    heads, depth = keys.shape[1], keys.shape[3]
+    scale = y.dtype.type(depth**-0.5)
+    for unit in prange(b * heads):
+        batch, head = unit // heads, unit % heads
+        first, row = head * depth, scores[unit]
+        for i in range(t):
+            at = start[0] + i
+            q, result = qkv[batch, i, first : first + depth], y[batch, i, first : first + depth]
+            key, value = keys[batch, head, at], values[batch, head, at]
+            for c in range(depth):
+                key[c] = qkv[batch, i, width + first + c]
+                value[c] = qkv[batch, i, 2 * width + first + c]
+            for j in range(at + 1):
+                past = keys[batch, head, j]
+                total = y.dtype.type(0)
+                for c in range(depth):
+                    total += q[c] * past[c]
+                row[j] = total * scale
+            _softmax(row[: at + 1])
+            for c in range(depth):
+                result[c] = y.dtype.type(0)
+            for j in range(at + 1):
+                past, p = values[batch, head, j], row[j]
+                for c in range(depth):
+                    result[c] += p * past[c]
+
+
 def _sizes(qkv: Any, heads: int) -> tuple[int, int, int, int]:
     b, t, packed = qkv.shape
     return b, t, heads, packed // 3 // heads
@@ -185,3 +221,16 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     tiles = scratch.empty((parts, 2, min(_QUERIES, t), t), dtype=dqkv.dtype, kind="workspace")
     arguments = (_matrix(g), _matrix(qkv), _matrix(y), lse, _matrix(dqkv), out.beta, *sizes, tiles.array)
     return attend_back[dqkv.dtype, parts > 1], arguments
+
+
+@cached_attention_kernel.on("cpu", "float32", "float64")
+def _(qkv: Any, start: Any, *, out: Out, keys: Out, values: Out) -> tuple[Callable[..., None], tuple] | None:
+    """For few positions; of many, matrix products are faster."""
+    y = out.array
+    arrays = (qkv, y, keys.array, values.array)
+    if qkv.shape[1] > _FEW or start.dtype != numpy.int64 or not all(array.flags.c_contiguous for array in arrays):
+        return None
+    b, heads, length, _ = keys.array.shape
+    scores = scratch.empty((b * heads, length), dtype=y.dtype, kind="workspace")
+    arguments = (qkv, start.reshape(1), y, keys.array, values.array, scores.array)
+    return attend_cached[y.dtype, keys.array.size > SMALL], arguments

@@ -10,10 +10,22 @@ import numpy
 from ag.ops.matmul import affine_kernel, matmul_kernel
 from ownt import dtype as dtypes
 from ownt import threads
-from ownt.compiled_cpu import NORMAL, TRANSPOSED, address, compiled, gemm, hold_blas, prange, release_blas
+from ownt.compiled_cpu import (
+    NORMAL,
+    SMALL,
+    TRANSPOSED,
+    address,
+    blocks,
+    compiled,
+    gemm,
+    hold_blas,
+    prange,
+    release_blas,
+)  # fmt: skip
 from ownt.kernel import Out
 
 _SMALL = 1 << 18  # multiplications below which a second thread does not pay
+_FEW = 4  # rows
 _GRAIN = 16  # rows or columns of which each thread's part is a multiple: BLAS works in tiles
 
 
@@ -48,6 +60,23 @@ def product(flag_a, flag_b, m, n, k, a, lead_a, b, lead_b, bias, beta, out, lead
                 1.0 if bias.size else float(beta), address(out, top * lead_out + first), lead_out,
             )  # fmt: skip
     release_blas(before)
+
+
+@compiled("void(real[:, ::1], real[:, ::1], real[::1], int64, real[:, ::1])", parallel=True)
+def dots(x, w, bias, beta, out):
+    """out = x wᵀ + bias + beta out, for few rows of x: BLAS would copy w, which is read only once."""
+    count, width = w.shape
+    for block in prange(blocks(count, _GRAIN)):
+        for j in range(block * _GRAIN, min(count, (block + 1) * _GRAIN)):
+            row = w[j]
+            for i in range(x.shape[0]):
+                given = x[i]
+                total = x.dtype.type(0)
+                for k in range(width):
+                    total += given[k] * row[k]
+                if bias.size:
+                    total += bias[j]
+                out[i, j] = total + (out[i, j] if beta else x.dtype.type(0))
 
 
 def _layout(matrix: Any) -> tuple[int, int] | None:
@@ -101,4 +130,7 @@ def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple]:
 def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     if b is not None and not b.flags.c_contiguous:
         return None
-    return _bound(x, w.T, _NO_BIAS[out.array.dtype] if b is None else b, out.array, out.beta)
+    y, bias = out.array, _NO_BIAS[out.array.dtype] if b is None else b
+    if x.shape[0] <= _FEW and x.flags.c_contiguous and w.flags.c_contiguous and y.flags.c_contiguous:
+        return dots[y.dtype, w.size > SMALL], (x, w, bias, out.beta, y)
+    return _bound(x, w.T, bias, y, out.beta)
