@@ -36,13 +36,14 @@ from ownt import threads
 from ownt.thread import apart
 
 __all__ = [
-    "NORMAL", "PIECE", "SMALL", "TRANSPOSED", "address", "blocks", "compiled", "exp", "flat", "gemm", "hold_blas",
-    "largest", "prange", "release_blas",
+    "HEAVY", "NORMAL", "PIECE", "SMALL", "TRANSPOSED", "address", "blocks", "compiled", "exp", "flat", "gemm",
+    "hold_blas", "largest", "prange", "release_blas",
 ]  # fmt: skip
 
 FAST = {"reassoc", "contract", "nsz"}  # not what assumes that no NaN or Inf occurs, nor approximations of its own
 OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": True}
 SMALL = 1 << 14  # elements below which a second thread does not pay
+HEAVY = 1 << 12  # the same where each takes much arithmetic
 PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's first-level cache
 NORMAL, TRANSPOSED = ord("N"), ord("T")  # as BLAS calls them
 

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 
-ADD = "assert ag.add(a, b).tolist() == [11, 22, 33]"
-SUB = "assert ag.sub(a, b).tolist() == [9, 18, 27]"
+ADD = "assert ag.add(a, b).numpy().tolist() == [11, 22, 33]"
+SUB = "assert ag.sub(a, b).numpy().tolist() == [9, 18, 27]"
 BEGIN = "import ag, ownt; a, b = ownt.asarray([10.0, 20, 30]), ownt.asarray([1.0, 2, 3])"
 
 

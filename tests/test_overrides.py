@@ -22,7 +22,7 @@ TOLERANCE = {"float32": 2e-5, "float64": 1e-11}
 SIZES = (1, 8191, 8193, 30_001)
 UNARY = ("relu", "sigmoid", "silu", "leaky_relu")
 BINARY = ("add", "sub", "mul", "div")
-HEADS = ((1, 1, 1, 1), (3, 63, 2, 5), (2, 65, 3, 7), (1, 193, 1, 2))
+HEADS = ((1, 1, 1, 1), (3, 63, 2, 5), (2, 65, 3, 7), (1, 193, 1, 2), (9, 7, 5, 3), (67, 1, 1, 1), (33, 16, 4, 4))
 ODD = {  # beside CASES
     **{name: [Sample(normal(n)) for n in SIZES] for name in UNARY},
     **{name: [Sample(normal(n), normal(n)) for n in SIZES] for name in BINARY},
@@ -69,7 +69,7 @@ def test_overrides_equal_their_references(name, dtype, monkeypatch):
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_in_parallel_too_however_small(name, monkeypatch):
     for module in [module for path, module in sys.modules.items() if path.endswith("_cpu")]:
-        for limit in ("SMALL", "_SMALL"):
+        for limit in ("SMALL", "HEAVY", "_SMALL"):
             if hasattr(module, limit):
                 monkeypatch.setattr(module, limit, -1)
     for sample in ODD[name]:

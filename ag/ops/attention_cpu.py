@@ -12,6 +12,7 @@ from typing import Any
 import numba
 import numpy
 
+from ag.ops import attention_narrow_cpu as narrow
 from ag.ops.attention import attention_kernel, attention_vjp, cached_attention_kernel
 from ownt import scratch, threads
 from ownt.compiled_cpu import (
@@ -196,6 +197,11 @@ def _parts(b: int, t: int, heads: int) -> int:
     return min(threads.get_num_threads(), b * heads) if b * heads * t * t > _SMALL else 1
 
 
+def _is_narrow(b: int, t: int, heads: int, depth: int) -> bool:
+    """Whether there are many heads, short and narrow."""
+    return t <= narrow.LONGEST and depth <= narrow.WIDEST and b * heads >= narrow.LANES // 2
+
+
 def _matrix(array: Any) -> Any:
     return array.reshape(-1, array.shape[-1])
 
@@ -205,8 +211,13 @@ def _(qkv: Any, heads: int, *, out: Out, lse: Out) -> tuple[Callable[..., None],
     y = out.array
     if out.beta or not qkv.size or not (qkv.flags.c_contiguous and y.flags.c_contiguous):
         return None
-    sizes = b, t, *_ = _sizes(qkv, heads)
+    sizes = b, t, _, depth = _sizes(qkv, heads)
     parts = _parts(b, t, heads)
+    if _is_narrow(*sizes):
+        work = scratch.empty((parts, narrow.forward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
+        units = b * heads
+        arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, work.array)
+        return narrow.attend[y.dtype, parts > 1], arguments
     tiles = scratch.empty((parts, min(_QUERIES, t), t), dtype=y.dtype, kind="workspace")
     return attend[y.dtype, parts > 1], (_matrix(qkv), _matrix(y), lse.array, *sizes, tiles.array)
 
@@ -216,10 +227,16 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     dqkv = out.array
     if not qkv.size or not all(array.flags.c_contiguous for array in (g, qkv, y, dqkv)):
         return None
-    sizes = b, t, *_ = _sizes(qkv, heads)
+    sizes = b, t, _, depth = _sizes(qkv, heads)
     parts = _parts(b, t, heads)
+    matrices = (_matrix(g), _matrix(qkv), _matrix(y))
+    if _is_narrow(*sizes):
+        work = scratch.empty((parts, narrow.backward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
+        units = b * heads
+        rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, work.array)
+        return narrow.attend_back[y.dtype, parts > 1], (*matrices, *rest)
     tiles = scratch.empty((parts, 2, min(_QUERIES, t), t), dtype=dqkv.dtype, kind="workspace")
-    arguments = (_matrix(g), _matrix(qkv), _matrix(y), lse, _matrix(dqkv), out.beta, *sizes, tiles.array)
+    arguments = (*matrices, lse, _matrix(dqkv), out.beta, *sizes, tiles.array)
     return attend_back[dqkv.dtype, parts > 1], arguments
 
 

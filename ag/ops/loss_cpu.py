@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 
 from ag.ops.loss import row_loss_kernel, row_loss_vjp
-from ownt.compiled_cpu import SMALL, blocks, compiled, exp, largest, prange
+from ownt.compiled_cpu import HEAVY, blocks, compiled, exp, largest, prange
 from ownt.kernel import Out
 
 _ROWS = 16  # of a block
@@ -75,14 +75,14 @@ def _(
 ) -> tuple[Callable[..., None], tuple] | None:
     if out.beta or not _fits(weight, smoothing, targets, logits, out.array, stats.array):
         return None
-    return losses[logits.dtype, logits.size > SMALL], (logits, targets, ignore, out.array, stats.array)
+    return losses[logits.dtype, logits.size > HEAVY], (logits, targets, ignore, out.array, stats.array)
 
 
 @row_loss_vjp.on("cpu", "float32", "float64")
 def _(
     share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
 ) -> tuple[Callable[..., None], tuple] | None:
-    slope, wide = out.array, logits.size > SMALL
+    slope, wide = out.array, logits.size > HEAVY
     if not _fits(weight, smoothing, targets, logits, slope, stats, share):
         return None
     if slope is logits or slope.ctypes.data == logits.ctypes.data:

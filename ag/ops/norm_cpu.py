@@ -12,7 +12,7 @@ import numpy
 from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.compiled_cpu import OPTIONS, SMALL, blocks, compiled, prange
+from ownt.compiled_cpu import HEAVY, OPTIONS, SMALL, blocks, compiled, prange
 from ownt.kernel import Out
 
 _ROWS = 32  # of a block at least
@@ -169,7 +169,7 @@ def _(
     sums = scratch.empty((parts, 3, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
     arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *_wanted(dgain, kind))
-    return slopes[kind, x.size > SMALL], (*arguments, *_wanted(dshift, kind))
+    return slopes[kind, x.size > HEAVY], (*arguments, *_wanted(dshift, kind))
 
 
 def _wanted(out: Out | None, dtype: Any) -> tuple[Any, int]:
