@@ -65,6 +65,16 @@ class Out:
 
 
 @final
+class Outs(list[Out]):
+    """Destinations of one role, for a launch that updates many tensors.
+
+    derived: what an override made of them, to be used again as long as they are the same
+    """
+
+    derived: Any = None
+
+
+@final
 class Kernel:
     """A reference and its overrides by device and dtype."""
 
@@ -94,9 +104,7 @@ class Kernel:
         return count
 
     def __call__(self, *args: Any, **outs: Any) -> None:
-        arrays = [
-            arg.array if type(arg) is Tensor else _unwrapped(arg) if type(arg) is tuple else arg for arg in args
-        ]
+        arrays = [arg.array if type(arg) is Tensor else _unwrapped(arg) if type(arg) is tuple else arg for arg in args]
         written = [out for out in outs.values() if out is not None]
         if not written:
             return

@@ -117,7 +117,8 @@ def test_accumulating_takes_the_memory_of_one_batch(path):
         made.step(0)
         return ledger.by_kind(at_peak=True)["activation"]
 
-    assert activations(batch_size=8, accumulate=4) <= activations(batch_size=8) < activations(batch_size=32) / 3
+    one, four, large = activations(batch_size=8), activations(batch_size=8, accumulate=4), activations(batch_size=32)
+    assert four < 1.1 * one < large / 3  # beside gradients, which are there from the second batch on
 
 
 # what is reported and logged

@@ -47,7 +47,7 @@ def _(
     grads: tuple[Any, ...], numbers: Any, decoupled: bool,
     *, out: list[Out], half: list[Out] | None, exp_avg: list[Out], exp_avg_sq: list[Out],
 ) -> tuple[Callable[..., None], tuple] | None:  # fmt: skip
-    table = Table.of([part.array for part in out], grads, *([part.array for part in o] for o in (exp_avg, exp_avg_sq)))
+    table = Table.of(out, grads, exp_avg, exp_avg_sq)
     if half is not None or table is None:
         return None
     wide = table.size > SMALL

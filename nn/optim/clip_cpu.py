@@ -62,7 +62,7 @@ def _(grads: tuple[Any, ...], order: float, *, out: Out) -> tuple[Callable[..., 
 
 @limit_norm_kernel.on("cpu", "float32", "float64")
 def _(norm: Any, max_norm: float, *, out: list[Out]) -> tuple[Callable[..., None], tuple] | None:
-    table = Table.of([part.array for part in out])
+    table = Table.of(out)
     if table is None:
         return None
     return limit[table.like.dtype, table.size > SMALL], (

@@ -11,6 +11,8 @@ import numpy
 from numba import types
 from numba.extending import intrinsic
 
+from ownt.kernel import Out, Outs
+
 _PIECE = 1 << 15  # elements of a piece
 _NONE = {numpy.dtype(name): numpy.empty(0, name) for name in ("float32", "float64")}
 
@@ -23,26 +25,47 @@ class Table:
     like:      an empty array of their dtype; size: elements of all rows
     """
 
-    def __init__(self, columns: Sequence[Sequence[Any]], like: Any) -> None:
-        self.like = like
-        self.addresses = numpy.array(
-            [[_address(array) for array in row] for row in zip(*columns, strict=True)], "uint64"
-        )
-        sizes = tuple([array.size for array in columns[0]])
-        self.pieces = _pieces(sizes)
-        self.size = sum(sizes)
+    def __init__(self, columns: Sequence[_Column]) -> None:
+        self.like = _NONE[columns[0].dtype]  # type: ignore[index]
+        self.addresses = numpy.array([column.addresses for column in columns], "uint64").T.copy()
+        self.pieces = _pieces(columns[0].sizes)
+        self.size = sum(columns[0].sizes)
 
     @classmethod
     def of(cls, *columns: Sequence[Any]) -> Table | None:
-        """A table of columns of arrays; None unless all have one dtype, lie in one run of bytes, and sizes agree."""
-        like = _NONE.get(columns[0][0].dtype)
-        if like is None:
+        """A table of columns, which are Outs or arrays.
+
+        None unless all have one dtype of those compiled for, lie in one run of bytes each, and sizes agree.
+        """
+        found = [_column(given) for given in columns]
+        first = found[0]
+        if first.dtype not in _NONE:
             return None
-        for column in columns:
-            for array, first in zip(column, columns[0], strict=True):
-                if array.dtype != like.dtype or not array.flags.c_contiguous or array.size != first.size:
-                    return None
-        return cls(columns, like)
+        for column in found:
+            if not column.is_contiguous or column.dtype != first.dtype or column.sizes != first.sizes:
+                return None
+        return cls(found)
+
+
+@final
+class _Column:
+    """What a table needs to know of some arrays; dtype is None if they have not all the same."""
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        dtype = arrays[0].dtype
+        self.addresses = [array.__array_interface__["data"][0] for array in arrays]
+        self.sizes = tuple([array.size for array in arrays])
+        self.dtype = dtype if all(array.dtype == dtype for array in arrays) else None
+        self.is_contiguous = all(array.flags.c_contiguous for array in arrays)
+
+
+def _column(given: Sequence[Any]) -> _Column:
+    """That of Outs is made once."""
+    if type(given) is not Outs:
+        return _Column([part.array if type(part) is Out else part for part in given])
+    if given.derived is None:
+        given.derived = _Column([out.array for out in given])
+    return given.derived
 
 
 @lru_cache(maxsize=64)
@@ -51,10 +74,6 @@ def _pieces(sizes: tuple[int, ...]) -> Any:
         (row, start, min(_PIECE, size - start)) for row, size in enumerate(sizes) for start in range(0, size, _PIECE)
     ]
     return numpy.array(rows, "int64").reshape(-1, 3)
-
-
-def _address(array: Any) -> int:
-    return array.__array_interface__["data"][0]
 
 
 @intrinsic

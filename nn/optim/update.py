@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, final
 
 from ag import Node
 from nn.optim.rule import MASTER
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.kernel import Out
+from ownt.kernel import Out, Outs
 
 if TYPE_CHECKING:
     from nn.optim.base import Optimizer
@@ -27,8 +28,8 @@ class Update:
         self.group = group
         self.nodes = nodes
         self.numbers: Any = None
-        self._kept: dict[str, list[Out]] = {}
-        self._weights: list[Out] = []
+        self._kept: dict[str, Outs] = {}
+        self._weights = Outs()
         self._tensors: list[Any] = []
         self._states: list[dict[str, Any]] = []
 
@@ -63,21 +64,18 @@ class Update:
     def _gather(self, optimizer: Optimizer) -> None:
         """Destinations, made again if a tensor is not what it was."""
         names = optimizer.names(self.group)
-        is_half = self.nodes[0].dtype == dtypes.float16
-        names += [MASTER] * is_half
+        names += [MASTER] * (self.nodes[0].dtype == dtypes.float16)
         tensors = [node.tensor for node in self.nodes]
-        for node, state in zip(self.nodes, self._states, strict=True):
-            if not is_half:
-                state.pop(MASTER, None)  # from before the model was converted
-            tensors += [optimizer.kept(node, state, name) for name in names]
-        if len(tensors) == len(self._tensors) and all(map(operator.is_, tensors, self._tensors)):
+        if self._tensors == [*tensors, *(state.get(name) for name in names for state in self._states)]:
             return
-        count = len(self.nodes)
-        self._tensors = tensors
-        self._weights = [Out(tensor, 1) for tensor in tensors[:count]]
-        self._kept = {
-            name: [Out(tensor, 1) for tensor in tensors[count + i :: len(names)]] for i, name in enumerate(names)
-        }
+        pairs = list(zip(self.nodes, self._states, strict=True))
+        for _, state in pairs:
+            if MASTER not in names:
+                state.pop(MASTER, None)  # from before the model was converted
+        kept = {name: [optimizer.kept(node, state, name) for node, state in pairs] for name in names}
+        self._tensors = [*tensors, *chain(*kept.values())]
+        self._weights = Outs(Out(tensor, 1) for tensor in tensors)
+        self._kept = {name: Outs(Out(tensor, 1) for tensor in each) for name, each in kept.items()}
 
     def launch(self, optimizer: Optimizer) -> None:
         """Update the parameters."""
