@@ -46,16 +46,33 @@ def sum_rows(x, sums, out, beta):
         out[c] = total
 
 
+@compiled("void(real[:, ::1], real[::1], int64)")
+def sum_few_rows(x, out, beta):
+    """out = the sum of the rows, one after the other"""
+    count, width = x.shape
+    if not beta:
+        for c in range(width):
+            out[c] = x.dtype.type(0)
+    for r in range(count):
+        row = x[r]
+        for c in range(width):
+            out[c] += row[c]
+
+
 @kernels.sum_to.on("cpu", "float32", "float64")
 def _(x: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     """Of x (..., N, C) down to (C,), leading axes of size 1 aside: what the gradient of a bias is."""
     y = out.array
     width = y.size
-    trailing = y.shape[next((i for i, size in enumerate(y.shape) if size != 1), y.ndim) :]
+    trailing = y.shape
+    while trailing and trailing[0] == 1:
+        trailing = trailing[1:]
     fits = width >= _WIDTH and x.shape[x.ndim - len(trailing) :] == trailing
     if not fits or not x.size or not (x.flags.c_contiguous and y.flags.c_contiguous):
         return None
     rows = x.reshape(-1, width)
-    parts = max(1, min(_BLOCKS, rows.shape[0] // _ROWS))
+    parts = min(_BLOCKS, rows.shape[0] // _ROWS)
+    if parts < 2:
+        return sum_few_rows[x.dtype, False], (rows, y.reshape(-1), out.beta)
     sums = scratch.empty((parts, width), dtype=x.dtype, kind="workspace")
     return sum_rows[x.dtype, x.size > SMALL], (rows, sums.array, y.reshape(-1), out.beta)

@@ -165,7 +165,8 @@ class GradSlot:
         elif self.leaf:
             self.tensor = memory.heap(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
         else:
-            self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype)
+            scratch = state.scratch.get(self.device) or memory.scratch(self.device)
+            self.tensor = scratch.empty(self.shape, self.dtype)
         self.tensor.block.holders = 1
 
 
