@@ -66,8 +66,12 @@ class Compiled:
         self._made: dict[tuple[Any, bool], Callable[..., Any]] = {}
 
     def __getitem__(self, key: tuple[Any, bool]) -> Callable[..., Any]:
-        """The compiled function for (dtype, whether to run in parallel, if there is more than one thread)."""
-        if key[1] and not (self.parallel and threads.get_num_threads() > 1):
+        """The compiled function for (dtype, whether to run in parallel).
+
+        The parallel one runs on one thread too, so that results do not depend on how many there are: the two are
+        not rounded alike.
+        """
+        if key[1] and not (self.parallel and threads.cores() > 1):
             key = key[0], False
         found = self._made.get(key)
         if found is None:

@@ -192,9 +192,10 @@ def _sizes(qkv: Any, heads: int) -> tuple[int, int, int, int]:
     return b, t, heads, packed // 3 // heads
 
 
-def _parts(b: int, t: int, heads: int) -> int:
-    """In how many parts the heads of all sequences are shared out."""
-    return min(threads.get_num_threads(), b * heads) if b * heads * t * t > _SMALL else 1
+def _parts(b: int, t: int, heads: int) -> tuple[int, bool]:
+    """In how many parts the heads of all sequences are shared out, and whether there is enough to do for that."""
+    wide = b * heads * t * t > _SMALL
+    return min(threads.get_num_threads(), b * heads) if wide else 1, wide
 
 
 def _is_narrow(b: int, t: int, heads: int, depth: int) -> bool:
@@ -212,14 +213,14 @@ def _(qkv: Any, heads: int, *, out: Out, lse: Out) -> tuple[Callable[..., None],
     if out.beta or not qkv.size or not (qkv.flags.c_contiguous and y.flags.c_contiguous):
         return None
     sizes = b, t, _, depth = _sizes(qkv, heads)
-    parts = _parts(b, t, heads)
+    parts, wide = _parts(b, t, heads)
     if _is_narrow(*sizes):
         work = scratch.empty((parts, narrow.forward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
         units = b * heads
         arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, work.array)
-        return narrow.attend[y.dtype, parts > 1], arguments
+        return narrow.attend[y.dtype, wide], arguments
     tiles = scratch.empty((parts, min(_QUERIES, t), t), dtype=y.dtype, kind="workspace")
-    return attend[y.dtype, parts > 1], (_matrix(qkv), _matrix(y), lse.array, *sizes, tiles.array)
+    return attend[y.dtype, wide], (_matrix(qkv), _matrix(y), lse.array, *sizes, tiles.array)
 
 
 @attention_vjp.on("cpu", "float32", "float64")
@@ -228,16 +229,16 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     if not qkv.size or not all(array.flags.c_contiguous for array in (g, qkv, y, dqkv)):
         return None
     sizes = b, t, _, depth = _sizes(qkv, heads)
-    parts = _parts(b, t, heads)
+    parts, wide = _parts(b, t, heads)
     matrices = (_matrix(g), _matrix(qkv), _matrix(y))
     if _is_narrow(*sizes):
         work = scratch.empty((parts, narrow.backward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
         units = b * heads
         rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, work.array)
-        return narrow.attend_back[y.dtype, parts > 1], (*matrices, *rest)
+        return narrow.attend_back[y.dtype, wide], (*matrices, *rest)
     tiles = scratch.empty((parts, 2, min(_QUERIES, t), t), dtype=dqkv.dtype, kind="workspace")
     arguments = (*matrices, lse, _matrix(dqkv), out.beta, *sizes, tiles.array)
-    return attend_back[dqkv.dtype, parts > 1], arguments
+    return attend_back[dqkv.dtype, wide], arguments
 
 
 @cached_attention_kernel.on("cpu", "float32", "float64")

@@ -53,5 +53,5 @@ def _(indices: Any, table: Any, *, out: Out) -> tuple[Callable[..., None], tuple
 def _(g: Any, indices: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     if indices.dtype != numpy.int64 or not all(array.flags.c_contiguous for array in (g, indices, out.array)):
         return None
-    parts = threads.get_num_threads() if g.size > SMALL else 1
-    return add_rows[g.dtype, parts > 1], (g, indices, out.array, parts)
+    wide = g.size > SMALL
+    return add_rows[g.dtype, wide], (g, indices, out.array, threads.get_num_threads() if wide else 1)

@@ -26,6 +26,7 @@ from ownt.kernel import Out
 
 _SMALL = 1 << 18  # multiplications below which a second thread does not pay
 _FEW = 4  # rows
+_PARTS = threads.cores()  # that a large product is cut into, however many threads there are: BLAS rounds by its sizes
 _GRAIN = 16  # rows or columns of which each thread's part is a multiple: BLAS works in tiles
 
 
@@ -99,7 +100,7 @@ def _bound(a: Any, b: Any, bias: Any, out: Any, beta: int) -> tuple[Callable[...
     if target[0] == TRANSPOSED:
         return _bound(b.T, a.T, bias, out.T, beta) if not bias.size else (_plain, (a, b, bias, out, beta))
     (m, k), n = a.shape, b.shape[1]
-    parts = threads.get_num_threads() if m * n * k > _SMALL else 1
+    parts = _PARTS if m * n * k > _SMALL else 1
     arguments = (left[0], right[0], m, n, k, a, left[1], b, right[1], bias, beta, out, target[1], parts)
     return product[out.dtype, parts > 1], arguments
 
