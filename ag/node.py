@@ -124,6 +124,9 @@ class Node:
         if not self.is_leaf:
             raise RuntimeError("requires_grad: expected a leaf; got a computed node. Use detach() to cut it off")
         capture.changed()
+        self._require_grad(wanted)
+
+    def _require_grad(self, wanted: bool) -> None:
         if wanted and self.slot is None:
             if self.tensor.dtype.kind != "f":
                 raise TypeError(
@@ -264,7 +267,7 @@ def make_tensor(values: Any, requires_grad: bool = False, name: str = "") -> Nod
     if not requires_grad:
         return Node(data, name=name)
     made = Node(data, name=name)
-    made.requires_grad = True
+    made._require_grad(True)
     return made
 
 

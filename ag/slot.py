@@ -9,6 +9,7 @@ from ag import kernels
 from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.kernel import Out
+from ownt.launch import not_repeatable
 from ownt.thread import state
 
 
@@ -99,6 +100,8 @@ class GradSlot:
 
         zero: the caller covers only a part, so the rest is filled with zeros before the first.
         """
+        if self.leaf and state.in_step is not None and self not in state.in_step:
+            not_repeatable("a parameter that the optimizer does not have needs a gradient")
         if self.tensor is None:
             if self._is_window:
                 return self.view.open(self.source, zero)  # type: ignore[union-attr, arg-type]
@@ -160,7 +163,7 @@ class GradSlot:
         return self.source is not None and not self.hooks  # a hook wants this node's own gradient
 
     def _allocate(self) -> None:
-        if self.leaf and state.in_step:
+        if self.leaf and state.in_step is not None and self in state.in_step:
             self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
         elif self.leaf:
             self.tensor = memory.heap(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)

@@ -125,7 +125,7 @@ class Decoder:
     def _one_more(self, fresh: list[list[int]]) -> Tensor:
         self._tokens.array[...] = fresh
         recording = self._recording
-        if recording is not None and recording.may_come_back and not recording.in_the_way():
+        if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)
             recording.begin()
             recording.replay(0, len(recording.launches))

@@ -12,6 +12,7 @@ from ag import Node
 from ag.node import book_as_parameter
 from nn import hooks, loading, summary
 from ownt import Tensor, capture
+from ownt.launch import not_repeatable
 from ownt.thread import state
 
 M = TypeVar("M", bound="Module")
@@ -44,7 +45,7 @@ class Module(metaclass=_Named):
         outer = state.path
         state.path = self.path or ""
         if state.recording is not None:
-            state.recording.modes[self] = self.training
+            state.recording.called.add(self)
         try:
             if self._hooks:
                 return hooks.call(self, args, options)
@@ -55,15 +56,17 @@ class Module(metaclass=_Named):
     def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         object.__setattr__(self, name, value)
-        if name != "training":  # recordings note modes by themselves
-            capture.changed()
+        if self.path is None or value is before:  # while it is being made, or += on a tensor
+            return
         if isinstance(value, (Module, Node, Tensor)) or isinstance(before, (Module, Node)):
+            not_repeatable(f"the attribute {name!r} of a {type(self).__name__} was set")
             self._rename(before)
+        elif name != "training" and state.recording is None:  # recordings note modes by themselves
+            capture.changed()
 
     def __delattr__(self, name: str) -> None:
         before = vars(self).get(name)
         object.__delattr__(self, name)
-        capture.changed()
         self._rename(before)
 
     def _rename(self, *removed: Any) -> None:
@@ -73,13 +76,15 @@ class Module(metaclass=_Named):
         """
         if self.path is None:
             return
-        root = self._root()
+        capture.changed()
+        root = self.whole()
         for module in removed:
-            if isinstance(module, Module) and module._root() is root:
+            if isinstance(module, Module) and module.whole() is root:
                 module._adopt()
         root._adopt()
 
-    def _root(self) -> Module:
+    def whole(self) -> Module:
+        """The outermost module that it is a part of; itself if it is none."""
         found = self.outermost() if self.outermost is not None else None
         return self if found is None else found
 
@@ -235,7 +240,6 @@ class Module(metaclass=_Named):
             for name, buffer in list(module._own_buffers()):
                 setattr(module, name, _converted(buffer, device, dtype))
         self._rename()
-        capture.changed()
         return self
 
     def zero_grad(self, set_to_none: bool = True) -> None:

@@ -7,20 +7,23 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, final
 
 from ag import Node, kernels
+from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
 from ownt import Tensor, asarray, factories, memory, threads
 from ownt.arena import Arena
 from ownt.capture import Recording
 from ownt.kernel import Out
+from ownt.launch import not_repeatable
 from ownt.thread import state
 
 _MOST = 64  # recordings kept: those used last
+_TRIES = 2  # to record the same: what a model makes at its first call spoils that alone
 
 
 @final
 class _Recorded:
-    """A recording of a step, and what each replay has to fill in.
+    """A recording of a step, what each replay has to fill in, and what must not have changed meanwhile.
 
     split: the number of the first launch that comes after the optimizer has put down its numbers
     """
@@ -33,6 +36,23 @@ class _Recorded:
         self.norm: Tensor | None = None
         self.updates: list[Update] = []
         self.split = 0
+        self._tensors: list[list[Any]] = []
+        self._modes: dict[Module, bool] = {}
+
+    def finish(self, optimizer: Optimizer, modules: Iterable[Module]) -> None:
+        """Take note of what a replay depends on; `modules` are some that the loss function may use without a call."""
+        self._tensors = [update.tensors(optimizer) for update in self.updates]
+        called = {*self.recording.called, *modules}
+        self._modes = {module: module.training for part in called for module in part.whole().modules()}
+
+    def obstacle(self, optimizer: Optimizer) -> str:
+        """Why it may not be replayed now; "" if it may."""
+        modes = all(module.training == mode for module, mode in self._modes.items())
+        tensors = [update.tensors(optimizer) for update in self.updates]
+        if not (modes and self.recording.is_valid and tensors == self._tensors):
+            return "the model, its mode or its optimizer has changed"
+        found = self.recording.in_the_way()
+        return f"in the way of a replay: {found}" if found else ""
 
 
 @final
@@ -71,7 +91,7 @@ class Step:
         self.grad_norm: Tensor | None = None
         self.why_not = ""  # why the last call was no replay
         self._made: list[_Recorded] = []  # those used last at the end
-        self._spoiled: dict[Hashable, str] = {}  # what cannot be recorded, and why
+        self._spoiled: dict[Hashable, tuple[str, ...]] = {}  # what could not be recorded, and why each time
 
     def __call__(self, *inputs: Any) -> Tensor:
         """The loss of a batch, after which the parameters are updated."""
@@ -82,42 +102,37 @@ class Step:
 
         Each batch is a tuple of inputs; scale the loss in `loss_function` to have a mean.
         """
+        not_repeatable("a step was run inside")
         given = [tuple(_input(value) for value in batch) for batch in batches]
+        if not given:
+            raise ValueError("Step.accumulate: expected one batch or more; got none")
         signature = self._signature(given)
         recorded, self.why_not = self._find(signature)
         if recorded is not None:
             self._replay(recorded, given)
         else:
             recorded = self._run(given, signature)
-        self.grad_norm = recorded.norm
+        self.grad_norm = None if recorded.norm is None else recorded.norm.clone()
         return recorded.loss.clone()
 
     def _signature(self, given: list[tuple[Any, ...]]) -> Hashable:
         """What a recording is for."""
         shapes = tuple([tuple([_signature(value) for value in batch]) for batch in given])
         fresh = all(node.grad is None for node in self.optimizer.parameters)
-        return shapes, self.max_norm, fresh, threads.get_num_threads(), self.optimizer.signature()
+        functions = self.loss_function, id(self.optimizer), self.optimizer.signature()
+        return shapes, self.max_norm, fresh, threads.get_num_threads(), functions
 
     def _find(self, signature: Hashable) -> tuple[_Recorded | None, str]:
         """A recording that may be replayed now, or why there is none."""
-        if signature in self._spoiled:
-            return None, self._spoiled[signature]
-        why = "the first step of these shapes"
+        why = self._spoiled.get(signature, ("",))[-1] or "the first step of these shapes"
         for recorded in reversed(self._made):
             if recorded.signature == signature:
-                why = self._obstacle(recorded)
+                why = recorded.obstacle(self.optimizer)
                 if not why:
                     self._made.remove(recorded)
                     self._made.append(recorded)
                     return recorded, ""
         return None, why
-
-    def _obstacle(self, recorded: _Recorded) -> str:
-        same = all(update.is_current(self.optimizer) for update in recorded.updates)
-        if not (same and recorded.recording.is_current):
-            return "the model, its mode or its optimizer has changed"
-        found = recorded.recording.in_the_way()
-        return f"in the way of a replay: {found}" if found else ""
 
     def _replay(self, recorded: _Recorded, given: list[tuple[Any, ...]]) -> None:
         for ours, theirs in zip(recorded.inputs, given, strict=True):
@@ -136,9 +151,12 @@ class Step:
         inputs = [tuple([value.clone() if type(value) is Tensor else value for value in batch]) for batch in given]
         arena = memory.scratch(self.optimizer.parameters[0].device)
         recorded = _Recorded(arena, inputs, signature)
-        outer, state.in_step = state.in_step, True
+        before = self._spoiled.get(signature, ())
+        outer, state.in_step = state.in_step, {node.slot for node in self.optimizer.parameters}
         try:
             with recorded.recording.during(), arena.mark():
+                if len(before) >= _TRIES:
+                    recorded.recording.spoil(before[-1])
                 if any(node.grad is not None for node in self.optimizer.parameters):
                     recorded.recording.spoil("there are gradients from before")
                 self._compute(recorded)
@@ -146,13 +164,15 @@ class Step:
             state.in_step = outer
             self.optimizer.zero_grad()
         why = recorded.recording.spoiled
-        if why and signature not in self._spoiled:
-            self._spoiled[signature] = why
-            warnings.warn(
-                f"nn.Step: {why}: this step cannot be replayed and runs as it is", RuntimeWarning, stacklevel=4
-            )
-        elif not why:
-            self._keep(recorded)
+        if not why:
+            recorded.finish(self.optimizer, _modules_of(self.loss_function))
+            self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
+            self._made.append(recorded)
+        elif len(before) < _TRIES:
+            self._spoiled[signature] = (*before, why)
+            if not before:
+                text = f"nn.Step: {why}: this step cannot be replayed and runs as it is"
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
         return recorded
 
     def _compute(self, recorded: _Recorded) -> None:
@@ -163,14 +183,22 @@ class Step:
             loss.backward()
             first = recorded.loss is None
             if first:
-                recorded.loss = factories.empty(loss.shape, dtype=loss.dtype, device=loss.device)
+                with recorded.recording.paused():
+                    recorded.loss = factories.empty(loss.shape, dtype=loss.dtype, device=loss.device)
             kernels.copy(loss.tensor, out=Out(recorded.loss, 0 if first else 1))
             del loss
         grads = [node.grad for node in self.optimizer.parameters if node.grad is not None]
         if self.max_norm is not None:
             norm = clip.norm_of(grads)
             clip.limit_norm(grads, norm, self.max_norm)
-            recorded.norm = norm.clone()
+            with recorded.recording.paused():
+                recorded.norm = factories.empty((), dtype=norm.dtype, device=norm.device)
+            kernels.copy(norm, out=Out(recorded.norm))
+        grads.clear()
+        if type(self.optimizer).step is not Optimizer.step:
+            recorded.recording.spoil("the optimizer has a step of its own")
+            self.optimizer.step()
+            return
         with recorded.recording.paused():
             recorded.updates = self.optimizer.updates()
             for update in recorded.updates:
@@ -178,25 +206,35 @@ class Step:
         recorded.split = len(recorded.recording.launches)
         for update in recorded.updates:
             update.launch(self.optimizer)
-        grads.clear()
         self.optimizer.zero_grad()
 
-    def _keep(self, recorded: _Recorded) -> None:
-        """Keep a recording, in place of those that can never be replayed again."""
-        self._made = [made for made in self._made if made.recording.may_come_back][1 - _MOST :]
-        self._made.append(recorded)
+
+def _modules_of(function: Any) -> list[Module]:
+    """The modules that a function, or a method, knows by itself."""
+    code = getattr(function, "__code__", None)
+    known = [getattr(function, "__self__", None)]
+    known += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+    known += [function.__globals__.get(name) for name in code.co_names] if code else []
+    return [value for value in known if isinstance(value, Module)]
 
 
 def _input(value: Any) -> Any:
-    """An array as a tensor; what is no array as it is."""
+    """An array as a tensor; what is no array as it is.
+
+    Raises: TypeError for what can be neither copied nor told from another.
+    """
     if type(value) is Node:
         value = value.tensor
     if hasattr(value, "dtype") or isinstance(value, list):
         return asarray(value)
-    if not isinstance(value, Hashable):
+    parts = value if isinstance(value, tuple) else (value,)
+    if not all(isinstance(part, Hashable) and not hasattr(part, "dtype") for part in parts):
         raise TypeError(f"Step: expected arrays, tensors and hashable values as inputs; got {type(value).__name__}")
     return value
 
 
 def _signature(value: Any) -> Hashable:
-    return (value.shape, value.dtype, value.device) if type(value) is Tensor else value
+    """Shape, dtype and device of a tensor; of another value itself, its type, and what sets -0.0 apart."""
+    if type(value) is Tensor:
+        return value.shape, value.dtype, value.device
+    return type(value), value, str(value) if isinstance(value, float) else ""

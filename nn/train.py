@@ -55,7 +55,9 @@ class Trainer:
         self.optimizer = _optimizer(config, self.model)
         lowest = config.lr * config.final_lr_fraction
         self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
-        self._step = Step(self._share_of_loss, self.optimizer, max_norm=config.grad_clip)
+        model = self.model
+        share_of_loss = lambda tokens, targets, share: model.loss(tokens, targets) * share  # knows no Trainer: no cycle
+        self._step = Step(share_of_loss, self.optimizer, max_norm=config.grad_clip)
 
     @property
     def grad_norm(self) -> float | None:
@@ -106,9 +108,6 @@ class Trainer:
         self.optimizer.lr = self.schedule(step)
         loss = self._step.accumulate((x, y, share) for (x, y), share in zip(batches, shares, strict=True))
         return (loss.item() if want_loss else None), total
-
-    def _share_of_loss(self, tokens: ownt.Tensor, targets: ownt.Tensor, share: ownt.Tensor) -> ag.Node:
-        return self.model.loss(tokens, targets) * share
 
     def validate(self) -> float:
         """The loss on the part of the text to validate on, nats a token; NaN if training is stopped meanwhile.

@@ -27,9 +27,6 @@ _SHARE = 128  # a new chunk is at least so small a part of all: what is left ove
 _SMALL = 1 << 16  # bytes of blocks whose place may be used again without a look at the free runs
 
 
-GIVEN_BACK = "memory that has been given back"
-
-
 class HeldError(RuntimeError):
     """Scratch memory was reclaimed while a tensor in it was still held."""
 
@@ -134,11 +131,13 @@ class Arena:
         for offset, size in runs:
             at = bisect_right(offsets, offset) - 1
             if at < 0 or offset + size > offsets[at] + sizes[at]:
-                if self._chunks[offset >> _CHUNK_SHIFT] is None:
-                    return GIVEN_BACK
                 held = [block for block in self.held_since(-1) if block.offset < offset + size]
-                return repr(next((block for block in held if block.offset + block.size > offset), "a tensor that died"))
+                return repr(next((block for block in held if block.offset + block.size > offset), "memory given back"))
         return ""
+
+    def has(self, runs: list[tuple[int, int]]) -> bool:
+        """Whether the chunks that runs (offset, size) lie in are still there. May be asked from any thread."""
+        return all(self._chunks[offset >> _CHUNK_SHIFT] is not None for offset, _ in runs)
 
     def _take(self, size: int) -> int:
         """The offset of so many bytes: of those freed last, if few and just as many, else of the first to fit."""

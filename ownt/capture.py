@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any, final
 
 from ownt import memory
-from ownt.arena import GIVEN_BACK, Arena
+from ownt.arena import Arena
 from ownt.heap import Block
 from ownt.kernel import Out
 from ownt.launch import Launch
@@ -23,6 +23,7 @@ from ownt.tensor import Tensor, wrap
 from ownt.thread import state
 
 _TRANSIENT = ("gradient", "activation", "workspace")  # kinds of what a step takes and gives back
+_HOLDS = 4  # of a tensor that only a recording holds: its list, two variables and an argument
 _nobody = memory.external()
 _changes = 0
 
@@ -42,7 +43,7 @@ class Recording:
         self.spoiled = ""  # by what; then there is nothing to replay
         self.launches: list[Launch] = []
         self.held: list[Tensor] = []  # heap memory that launches use and nobody else may hold
-        self.modes: dict[Any, bool] = {}  # modules that were called, and whether they were training
+        self.called: set[Any] = set()  # modules, on whose modes the program may depend
         self._blocks: dict[int, Block] = {}  # of a model, written by launches
         self._positions: list[tuple[Any, int]] = []  # where random numbers begin: arrays, and offsets from the start
         self._drawn = 0
@@ -56,16 +57,17 @@ class Recording:
     def during(self) -> Iterator[None]:
         """Record what this thread launches."""
         trace, self.arena.trace = self.arena.trace, []
-        log, ledger.log = ledger.log, Log()
         self._start = generator.offset
-        with self._watching():
-            try:
+        try:
+            with Log() as log, self._watching():
                 yield
-            finally:
-                self._runs, self.arena.trace = _merged(self.arena.trace), trace
-                self._peak, ledger.log = ledger.log.peak(_TRANSIENT), log
+        finally:
+            self._runs, self.arena.trace = _merged(self.arena.trace), trace
+        self._peak = log.peak(_TRANSIENT)
         self._drawn = generator.offset - self._start
         self._changes = _changes
+        if any(self._is_kept_outside(tensor) for tensor in self.held):
+            self.spoil("a tensor that was made inside is kept outside")
 
     @contextlib.contextmanager
     def _watching(self) -> Iterator[None]:
@@ -109,6 +111,11 @@ class Recording:
         """Hold heap memory that was taken meanwhile."""
         self.held.append(tensor)
 
+    def _is_kept_outside(self, tensor: Tensor) -> bool:
+        """Whether others than this recording hold it, or a view of it: a replay would write over what they hold."""
+        ours = id(tensor.block) in self._blocks
+        return sys.getrefcount(tensor) > _HOLDS or sys.getrefcount(tensor.block) > 2 + ours
+
     def draw(self, position: Any) -> None:
         """Take note of a place in the random stream."""
         self._positions.append((position, int(position[1]) - self._start))
@@ -116,14 +123,9 @@ class Recording:
     # replaying
 
     @property
-    def is_current(self) -> bool:
-        """Whether the program would launch the same again: nothing has changed that it depends on."""
-        return self._changes == _changes and all(module.training == mode for module, mode in self.modes.items())
-
-    @property
-    def may_come_back(self) -> bool:
-        """Whether it may be replayed again some time: modes change back, models do not."""
-        return self._changes == _changes and self.arena.occupant(self._runs) != GIVEN_BACK
+    def is_valid(self) -> bool:
+        """Whether it may be replayed at all: no model has changed since, and its memory is still there."""
+        return self._changes == _changes and self.arena.has(self._runs)
 
     def in_the_way(self) -> str:
         """What lies in scratch memory that a replay would write to; "" if nothing does."""
@@ -147,11 +149,8 @@ class Recording:
             for launch in self.launches[first:last]:
                 launch.function(*launch.bound)
             return
-        place = state.path, state.op
         for launch in self.launches[first:last]:
-            state.path, state.op = launch.path, launch.op
             outer(launch)
-        state.path, state.op = place
 
 
 def _loose(part: Any) -> Any:

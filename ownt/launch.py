@@ -59,7 +59,8 @@ def run(name: str, function: Callable[..., Any], bound: Sequence[Any], written: 
     if state.launch is None:
         function(*bound)
     else:
-        state.launch(Launch(name, function, bound, written=written))
+        traffic = sum(getattr(part, "nbytes", 0) for part in bound)
+        state.launch(Launch(name, function, bound, written, traffic))
 
 
 def not_repeatable(what: str) -> None:

@@ -36,7 +36,7 @@ class Ledger:
         self._accounts: dict[tuple[str, str], Account] = {}
         self._at_peak: dict[tuple[str, str], int] = {}
         self._rising = False
-        self.log: Log | None = None  # set to one, to have it told what is added and subtracted
+        self.logs: dict[int, Log] = {}  # by thread: those told of what it adds and subtracts
         self._lock = threading.RLock()  # re-entrant: a garbage collection inside may free a Block
 
     def account(self, kind: str, path: str) -> Account:
@@ -53,24 +53,28 @@ class Ledger:
 
     def add(self, account: Account, size_bytes: int) -> None:
         self._lock.acquire()  # not `with`, which takes longer than the rest
-        account.live += size_bytes
-        self.live += size_bytes
-        if self.live > self.peak:
-            self.peak = self.live
-            self._rising = True
-        if self.log is not None:
-            self.log.note(account, size_bytes)
-        self._lock.release()
+        try:
+            account.live += size_bytes
+            self.live += size_bytes
+            if self.live > self.peak:
+                self.peak = self.live
+                self._rising = True
+            if self.logs:
+                self._note(account, size_bytes)
+        finally:
+            self._lock.release()
 
     def subtract(self, account: Account, size_bytes: int) -> None:
         self._lock.acquire()
-        if self._rising:
-            self._keep_peak()
-        account.live -= size_bytes
-        self.live -= size_bytes
-        if self.log is not None:
-            self.log.note(account, -size_bytes)
-        self._lock.release()
+        try:
+            if self._rising:
+                self._keep_peak()
+            account.live -= size_bytes
+            self.live -= size_bytes
+            if self.logs:
+                self._note(account, -size_bytes)
+        finally:
+            self._lock.release()
 
     def visit(self, accounts: dict[Account, int]) -> None:
         """Count bytes by account as if they were added and subtracted again."""
@@ -109,6 +113,11 @@ class Ledger:
             self.peak = self.live
             self._keep_peak()
 
+    def _note(self, account: Account, size_bytes: int) -> None:
+        log = self.logs.get(threading.get_ident())
+        if log is not None:
+            log.events.append((account, size_bytes))
+
     def _keep_peak(self) -> None:
         self._at_peak = self._snapshot()
         self._rising = False
@@ -119,15 +128,21 @@ class Ledger:
 
 @final
 class Log:
-    """What one thread adds to the ledger and subtracts, in order: (account, bytes)."""
+    """What this thread adds to the ledger and subtracts inside, in order: `with Log() as log: ...`."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Account, int]] = []
-        self._thread = threading.get_ident()
 
-    def note(self, account: Account, size_bytes: int) -> None:
-        if threading.get_ident() == self._thread:
-            self.events.append((account, size_bytes))
+    def __enter__(self) -> Log:
+        self._outer = ledger.logs.get(threading.get_ident())
+        ledger.logs[threading.get_ident()] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._outer is None:
+            del ledger.logs[threading.get_ident()]
+        else:
+            ledger.logs[threading.get_ident()] = self._outer
 
     def peak(self, kinds: tuple[str, ...]) -> dict[Account, int]:
         """Bytes of some kinds by account when there were most of them."""
@@ -144,7 +159,7 @@ class Log:
             total += size_bytes
             if total > most:
                 most, rising = total, True
-        return dict(live) if rising else peak
+        return {account: count for account, count in (live if rising else peak).items() if count}
 
 
 ledger = Ledger()

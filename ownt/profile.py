@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, final
 
 from ownt.launch import Launch, Watch
@@ -36,21 +37,21 @@ class profile:
     def __init__(self) -> None:
         self.total_s = 0.0
         self._rows: dict[tuple[str, str], Row] = {}  # by kernel and module path
-        self._outer: Watch | None = None
-        self._began = 0.0
+        self._outer: list[tuple[Watch | None, float]] = []  # who watched before, and since when this does
 
     def __enter__(self) -> profile:
-        self._outer, state.launch = state.launch, self._run
-        self._began = time.perf_counter()
+        self._outer.append((state.launch, time.perf_counter()))
+        state.launch = partial(self._run, state.launch)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.total_s += time.perf_counter() - self._began
-        state.launch = self._outer
+        state.launch, began = self._outer.pop()
+        if not self._outer:
+            self.total_s += time.perf_counter() - began
 
-    def _run(self, launch: Launch) -> None:
+    def _run(self, outer: Watch | None, launch: Launch) -> None:
         began = time.perf_counter()
-        launch.run(self._outer)
+        launch.run(outer)
         took_s = time.perf_counter() - began
         key = launch.name, launch.path
         row = self._rows.get(key) or self._rows.setdefault(key, Row(launch.name))

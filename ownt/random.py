@@ -31,6 +31,7 @@ class Generator:
 
     def seed(self, seed: int) -> None:
         """Start the stream of `seed` at its beginning."""
+        not_repeatable("the random stream was set")
         self.key = _mix(int(seed) & _MASK)  # mixed, so that neighbouring seeds are far apart
         self.offset = 0
 
@@ -55,6 +56,7 @@ class Generator:
 
     @state.setter
     def state(self, position: tuple[int, int]) -> None:
+        not_repeatable("the random stream was set")
         self.key, self.offset = position
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ class _State(threading.local):
     replay: tuple[int, int] | None = None  # where this thread draws random numbers again; see ownt.random
     launch: Callable[[Any], None] | None = None  # who watches launches, and runs them; see ownt.launch
     recording: Any = None  # the ownt.capture.Recording in progress
-    in_step: bool = False  # whether gradients of parameters are scratch, to be gone when nn.Step ends
+    in_step: Any = None  # the slots whose gradients are scratch memory, to be gone when nn.Step ends
 
     def __init__(self) -> None:
         self.scratch: dict[Any, Any] = {}  # device -> its scratch arena

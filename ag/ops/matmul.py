@@ -23,8 +23,8 @@ def matmul_kernel(a: Any, b: Any, *, out: Out) -> None:
 
 @matmul_kernel.operations
 def _(a: Any, b: Any) -> int:
-    stacks = math.prod(a.shape[:-2]) if a.ndim > b.ndim else 1
-    return 2 * stacks * a.shape[-2] * b.size if a.ndim > b.ndim else 2 * b.shape[-1] * a.size
+    stack = arithmetic.broadcast_shape("matmul", a.shape[:-2], b.shape[:-2])
+    return 2 * math.prod(stack) * a.shape[-2] * a.shape[-1] * b.shape[-1]
 
 
 @kernel

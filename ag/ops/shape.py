@@ -10,7 +10,9 @@ from ag.op import op, view_op
 from ag.sample import Sample, normal
 from ownt import Tensor, indexing, scratch
 from ownt import device as devices
+from ownt.dtype import bool_
 from ownt.kernel import Out, kernel
+from ownt.launch import not_repeatable
 
 
 @view_op(covers=True, same_order=True)
@@ -87,6 +89,8 @@ def index(x: Tensor, key: tuple[Any, ...]) -> Any:
     Raises: IndexError for an index out of range
     """
     parts = tuple(part.tensor if type(part) is Node else part for part in (key if isinstance(key, tuple) else (key,)))
+    if any(getattr(part, "dtype", None) == bool_ for part in parts):
+        not_repeatable("a tensor was indexed by a mask, whose true values were counted")
     y = scratch.empty(indexing.indexed_shape(x, parts), like=x)
     index_kernel(x, parts, out=Out(y))
     return y, (parts, *(part for part in parts if type(part) is Tensor))  # their versions are checked

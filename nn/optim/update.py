@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any, final
 
 from ag import Node
@@ -55,26 +53,26 @@ class Update:
             self.numbers = devices.get(self.nodes[0].device).xp.empty(shape, "float64")
         self.numbers[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
 
-    def is_current(self, optimizer: Optimizer) -> bool:
-        """Whether its launch still writes to the tensors that the parameters and the optimizer have."""
-        tensors = all(node.tensor is out.tensor for node, out in zip(self.nodes, self._weights, strict=True))
-        states = map(optimizer.state.get, self.nodes)
-        return tensors and all(map(operator.is_, states, self._states))
+    def tensors(self, optimizer: Optimizer) -> list[Any]:
+        """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""
+        states = [optimizer.state.get(node, {}) for node in self.nodes]
+        names = (*optimizer.names(self.group), MASTER)
+        return [node.tensor for node in self.nodes] + [state.get(name) for name in names for state in states]
 
     def _gather(self, optimizer: Optimizer) -> None:
         """Destinations, made again if a tensor is not what it was."""
+        found = self.tensors(optimizer)
+        if found == self._tensors:
+            return
         names = optimizer.names(self.group)
         names += [MASTER] * (self.nodes[0].dtype == dtypes.float16)
-        tensors = [node.tensor for node in self.nodes]
-        if self._tensors == [*tensors, *(state.get(name) for name in names for state in self._states)]:
-            return
         pairs = list(zip(self.nodes, self._states, strict=True))
         for _, state in pairs:
             if MASTER not in names:
                 state.pop(MASTER, None)  # from before the model was converted
         kept = {name: [optimizer.kept(node, state, name) for node, state in pairs] for name in names}
-        self._tensors = [*tensors, *chain(*kept.values())]
-        self._weights = Outs(Out(tensor, 1) for tensor in tensors)
+        self._tensors = self.tensors(optimizer)
+        self._weights = Outs(Out(node.tensor, 1) for node in self.nodes)
         self._kept = {name: Outs(Out(tensor, 1) for tensor in each) for name, each in kept.items()}
 
     def launch(self, optimizer: Optimizer) -> None:
