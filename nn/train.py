@@ -55,9 +55,7 @@ class Trainer:
         self.optimizer = _optimizer(config, self.model)
         lowest = config.lr * config.final_lr_fraction
         self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
-        model = self.model
-        share_of_loss = lambda tokens, targets, share: model.loss(tokens, targets) * share  # knows no Trainer: no cycle
-        self._step = Step(share_of_loss, self.optimizer, max_norm=config.grad_clip)
+        self._step = Step(_share_of_loss(self.model), self.optimizer, max_norm=config.grad_clip)
 
     @property
     def grad_norm(self) -> float | None:
@@ -172,6 +170,11 @@ def sample(
 def python_choice(stream: random.Random) -> generate.Choose:
     """Draw tokens from a stream of Python's."""
     return lambda weights: stream.choices(range(len(weights)), weights=weights)[0]
+
+
+def _share_of_loss(model: GPT) -> Callable[..., ag.Node]:
+    """A batch's part in the mean loss of several; it knows no Trainer, which would then be in a cycle."""
+    return lambda tokens, targets, share: model.loss(tokens, targets) * share
 
 
 def _optimizer(config: presets.TrainConfig, model: GPT) -> Optimizer:
