@@ -34,9 +34,14 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 def _panel(panel: Any, config: str, times: list[tuple[str, float | None]]) -> None:
     colours = [OURS if name.startswith("ownt") else PEERS for name, _ in times]
     bars = panel.barh(range(len(times)), [time or 0 for _, time in times], color=colours)
-    panel.bar_label(bars, [f"{time:.3g}" if time else "" for _, time in times], padding=3, fontsize=8, color=INK)
+    panel.bar_label(bars, [_label(time) for _, time in times], padding=3, fontsize=8, color=INK)
     panel.set_title(f"{config}, ms a step", fontsize=10, color=INK)
     panel.margins(x=0.25)
     panel.set_xticks([])
     panel.set_yticks([])
     panel.spines[["top", "right", "bottom"]].set_visible(False)
+
+
+def _label(time: float | None) -> str:
+    """Three digits, or all before the point; nothing where nothing was measured."""
+    return "" if time is None else f"{time:.3g}" if time < 100 else f"{time:,.0f}"

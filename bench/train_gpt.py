@@ -259,15 +259,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
-    import nn
-
-    frameworks = ["ownt-step", "ownt"] if hasattr(nn, "Step") else ["ownt"]
     described = workers.machine(options.threads)
-    if "ownt-step" not in frameworks:
-        print("ownt-step: left out, nn has no Step")
     if not find_spec("memray"):
         print("heap: left out, memray is not installed. pip install 'ownt[bench]'")
-    frameworks += workers.installed(options.peers)
+    frameworks = ["ownt-step", "ownt", *workers.installed(options.peers)]
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as folder:
         if options.cold:

@@ -103,7 +103,7 @@ class Recording:
     def spoil(self, what: str) -> None:
         """Give up, because of what a replay would not do."""
         if not self.spoiled:
-            self.spoiled = f"{what}{_place()}"
+            self.spoiled = what
             self.launches.clear()
             self.held.clear()
 
@@ -173,11 +173,3 @@ def _merged(trace: list[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             runs.append((offset, size))
     return runs
-
-
-def _place() -> str:
-    """Where the caller's own code is: the innermost frame outside the framework's lower packages."""
-    frame = sys._getframe()
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("ownt", "ag"):
-        frame = frame.f_back
-    return f", {frame.f_code.co_filename}:{frame.f_lineno}"

@@ -6,6 +6,7 @@ recorded (ownt.capture), timed (ownt.profile) and searched for NaN (ag.detect_an
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
@@ -66,4 +67,12 @@ def run(name: str, function: Callable[..., Any], bound: Sequence[Any], written: 
 def not_repeatable(what: str) -> None:
     """Tell a recording in progress that its replay would not do what was done just now."""
     if state.recording is not None:
-        state.recording.spoil(what)
+        state.recording.spoil(f"{what}, {_caller()}")
+
+
+def _caller() -> str:
+    """Where the caller's own code is: the innermost frame outside the lower packages."""
+    frame = sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in ("ownt", "ag"):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

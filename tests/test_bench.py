@@ -17,6 +17,7 @@ import nn
 BENCH = Path(__file__).parents[1] / "bench"
 sys.path.insert(0, str(BENCH))
 
+import generate  # noqa: E402
 import gpt_peers  # noqa: E402
 import gpt_sizes  # noqa: E402
 import gpt_worker  # noqa: E402
@@ -70,20 +71,19 @@ def test_the_micro_run_prints_and_writes_its_figures(tmp_path):
     assert f"{SIZE.tokens / ours['median_s']:,.0f}" in done.stdout
 
 
-def test_the_captured_step_is_given_what_the_plain_loop_gets(file, monkeypatch):
-    class Step:
-        def __init__(self, loss, optimizer):
-            self.loss, self.optimizer = loss, optimizer
-
-        def __call__(self, *batch):
-            loss = self.loss(*batch)
-            loss.backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            return loss.tensor.clone()
-
-    monkeypatch.setattr(nn, "Step", Step, raising=False)
+def test_the_captured_step_trains_as_the_plain_loop(file):
     assert losses("ownt-step", "", file) == losses("ownt", "", file)
+
+
+def test_texts_are_generated_and_their_time_is_measured():
+    found = generate.measure("micro", [], threads=1)
+    assert found.keys() == {"ownt"}
+    assert 0 < found["ownt"] < 1000
+
+
+@pytest.mark.parity
+def test_pytorch_generates_the_same_text():
+    assert generate.measure("micro", ["torch"], threads=1).keys() == {"ownt", "torch"}
 
 
 def test_parameters_are_named_and_counted_as_in_the_model():
