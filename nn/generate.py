@@ -140,7 +140,8 @@ class Decoder:
         with recording.during():
             last = self._head(self.model.hidden(self._tokens, self.cache))
             if self._logits is None:
-                self._logits = ownt.empty(last.shape, dtype=last.dtype, device=last.device)
+                with recording.paused():
+                    self._logits = ownt.empty(last.shape, dtype=last.dtype, device=last.device)
             kernels.copy(last, out=Out(self._logits))
             del last
         self._recording = None if recording.spoiled else recording

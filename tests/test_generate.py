@@ -53,6 +53,26 @@ def test_logits_with_a_cache_are_those_without(model, pieces):
             model(tokens[:, :1], cache)
 
 
+def test_a_token_is_replayed_without_a_node_and_a_changed_model_is_recorded_anew(model, monkeypatch):
+    made, init = [], ag.Node.__init__
+
+    def counted(self, *args, **options):
+        made.append(self)
+        init(self, *args, **options)
+
+    monkeypatch.setattr(ag.Node, "__init__", counted)
+    decoder, rows, counts = generate.Decoder(model, 1), [[1]], []
+    for number in range(6):
+        if number == 4:
+            model.head.weight.requires_grad = False
+        found = decoder.logits(rows)
+        counts.append(len(made) > 0)
+        np.testing.assert_allclose(found, last_logits(model, rows), rtol=1e-11, atol=1e-13)
+        rows[0].append(number)
+        made.clear()
+    assert counts == [True, False, False, False, True, False]
+
+
 def test_the_cache_is_given_back(model):
     before = ownt.memory.ledger.live
     model.generate(START, 3)
