@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections import OrderedDict
 
 import numpy as np
 import pytest
 from torch_functions import as_torch
+from torch_models import assert_parameters_alike
 
 import ag
 import nn
@@ -67,12 +67,6 @@ def double(make):
     keys = ours.load_state_dict({path: value.numpy() for path, value in theirs.state_dict().items()})
     assert keys == ([], [])
     return ours, theirs
-
-
-def assert_parameters_alike(ours, theirs):
-    shapes = [(path, node.shape) for path, node in ours.named_parameters()]
-    assert shapes == [(path, tuple(weight.shape)) for path, weight in theirs.named_parameters()]
-    assert list(ours.state_dict()) == list(theirs.state_dict())
 
 
 def assert_calls_alike(ours, theirs, inputs, same, name, call=lambda layer, *inputs: layer(*inputs)):
@@ -248,208 +242,3 @@ def test_losses(name, reduction, same):
             if lead in ((3,), (2, 5)):
                 chosen[0] = options.get("ignore_index", -100)
             assert_calls_alike(ours, theirs, [logs(*lead, 4), chosen], same, kind, classes_second)
-
-
-# containers
-
-
-def sized(nn, size):
-    return nn.Linear(1, size)
-
-
-LIST_CHANGES = {
-    "append": lambda m, nn: m.append(sized(nn, 9)),
-    "extend": lambda m, nn: m.extend([sized(nn, 8), sized(nn, 9)]),
-    "insert": lambda m, nn: m.insert(1, sized(nn, 9)),
-    "assign": lambda m, nn: m.__setitem__(-2, sized(nn, 9)),
-    "delete": lambda m, nn: m.__delitem__(1),
-    "delete a slice": lambda m, nn: m.__delitem__(slice(0, None, 2)),
-    "pop": lambda m, nn: m.pop(0),
-    "slice": lambda m, nn: m[1:],
-    "negative slice": lambda m, nn: m[-2:3],
-}
-DICT_CHANGES = {
-    "update": lambda m, nn: m.update({"c": sized(nn, 8), "a": sized(nn, 9)}),
-    "update by pairs": lambda m, nn: m.update([("c", sized(nn, 8)), ("a", sized(nn, 9))]),
-    "assign": lambda m, nn: m.__setitem__("b", sized(nn, 9)),
-    "delete": lambda m, nn: m.__delitem__("a"),
-    "pop": lambda m, nn: m.pop("b"),
-    "clear": lambda m, nn: m.clear(),
-}
-CONTAINERS = {
-    "ModuleList": (lambda nn: nn.ModuleList(sized(nn, n) for n in (1, 2, 3, 4)), LIST_CHANGES),
-    "Sequential": (lambda nn: nn.Sequential(*(sized(nn, n) for n in (1, 2, 3, 4))), LIST_CHANGES),
-    "ModuleDict": (lambda nn: nn.ModuleDict({"b": sized(nn, 1), "a": sized(nn, 2)}), DICT_CHANGES),
-}
-
-
-@pytest.mark.parametrize(("kind", "change"), [(k, c) for k, (_, changes) in CONTAINERS.items() for c in changes])
-def test_containers_change_as_torchs_do(kind, change):
-    make, changes = CONTAINERS[kind]
-    ours, theirs = make(nn), make(torch.nn)
-    made, expected = changes[change](ours, nn), changes[change](theirs, torch.nn)
-    assert_parameters_alike(ours, theirs)
-    assert len(ours) == len(theirs)
-    if isinstance(expected, torch.nn.Module):
-        assert type(made).__name__ == type(expected).__name__
-        assert_parameters_alike(made, expected)
-    assert [str(key) for key in ours] == list(theirs) if kind == "ModuleDict" else len(list(ours)) == len(list(theirs))
-
-
-def test_state_that_fits_in_part():
-    make = lambda nn: nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
-    ours, theirs = make(nn), make(torch.nn)
-    given = {"0.bias": np.ones(3, "float32"), "1.weight": np.zeros(3, "float32"), "other": np.ones(2, "float32")}
-    mine = ours.load_state_dict(given, strict=False)
-    other = theirs.load_state_dict({path: torch.from_numpy(value) for path, value in given.items()}, strict=False)
-    assert (mine.missing_keys, mine.unexpected_keys) == (other.missing_keys, other.unexpected_keys)
-    for path in given:
-        if path != "other":
-            assert np.array_equal(ours.state_dict()[path].numpy(), theirs.state_dict()[path].numpy())
-
-
-# hooks
-
-
-def hooked(nn, seen):
-    """A model whose hooks note what they see, in order, and change some of it."""
-    model = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Linear(3, 4)), nn.Tanh())
-    note = lambda what: (
-        lambda module, args, *output: seen.append(
-            (what, type(module).__name__, [tuple(x.shape) for x in (*args, *output)])
-        )
-    )
-    removers = []
-    for _, module in model.named_modules():
-        removers.append(module.register_forward_pre_hook(note("before")))
-        removers.append(module.register_forward_hook(note("after")))
-    model[0].register_forward_pre_hook(lambda module, args: args[0][:2])
-    model[1].register_forward_hook(lambda module, args, output: output[:1])
-    model[1].register_forward_hook(note("after the change"))
-    model.register_forward_pre_hook(lambda module, args: (args[0],))
-    model[2].register_forward_pre_hook(note("last"))
-    return model, removers
-
-
-def test_hooks_see_what_torchs_see():
-    mine, other = [], []
-    ours, ours_removers = hooked(nn, mine)
-    theirs, theirs_removers = hooked(torch.nn, other)
-    x = ownt.randn(3, 2)
-    ours(x)
-    theirs(as_torch(x))
-    assert len(mine) == 14
-    assert mine == other
-    for remove, handle in zip(ours_removers[1::3], theirs_removers[1::3]):
-        remove()
-        handle.remove()
-    ours(x)
-    theirs(as_torch(x))
-    assert mine == other
-
-
-# initialisers
-
-NONLINEARITIES = ["linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-                  "sigmoid", "tanh", "relu", "selu", "leaky_relu"]  # fmt: skip
-FAN_SHAPES = [*itertools.product([1, 2, 7], [1, 3, 8]), (4, 3, 5), (4, 1, 5, 2), (2, 3, 1, 4, 5), (6, 2, 1, 1, 2, 3)]
-
-
-@pytest.mark.parametrize("name", NONLINEARITIES)
-def test_gains(name):
-    assert nn.init.calculate_gain(name) == torch.nn.init.calculate_gain(name)
-    for param in (0, 0.2, -1.5, 3):
-        assert nn.init.calculate_gain(name, param) == torch.nn.init.calculate_gain(name, param)
-
-
-@pytest.mark.parametrize("shape", FAN_SHAPES, ids=str)
-def test_fans(shape):
-    assert nn.init.fans("test", ownt.empty(shape)) == torch.nn.init._calculate_fan_in_and_fan_out(torch.empty(shape))
-
-
-def spreads(name, shape, **options):
-    """(mean, standard deviation, largest size) of numbers of both kinds."""
-    mine = getattr(nn.init, name)(ownt.empty(shape, dtype="float64"), **options).numpy()
-    other = getattr(torch.nn.init, name)(torch.empty(shape, dtype=torch.float64), **options).numpy()
-    return [(a.mean(), a.std(), abs(a).max(), (a == 0).mean()) for a in (mine, other)]
-
-
-INITIALISERS = [
-    *((name, {}) for name in ("uniform_", "normal_", "trunc_normal_", "orthogonal_", "xavier_uniform_")),
-    *((name, {}) for name in ("xavier_normal_", "kaiming_uniform_", "kaiming_normal_")),
-    ("uniform_", {"a": -3, "b": -1}),
-    ("normal_", {"mean": 2, "std": 0.1}),
-    ("trunc_normal_", {"mean": 1, "std": 2, "a": 0, "b": 8}),
-    ("trunc_normal_", {"std": 0.02}),
-    ("xavier_uniform_", {"gain": 3}),
-    ("xavier_normal_", {"gain": 0.5}),
-    *(
-        (name, {"a": a, "mode": mode, "nonlinearity": nonlinearity})
-        for name in ("kaiming_uniform_", "kaiming_normal_")
-        for a, mode, nonlinearity in itertools.product([0, math.sqrt(5)], ["fan_in", "fan_out"], ["leaky_relu", "tanh"])
-    ),
-    ("orthogonal_", {"gain": 2}),
-    ("sparse_", {"sparsity": 0.3, "std": 2}),
-]
-
-
-@pytest.mark.parametrize(("name", "options"), INITIALISERS)
-def test_initialisers_spread_as_torchs_do(name, options):
-    torch.manual_seed(0)
-    for shape in ((60, 400), (300, 20)) if name == "sparse_" else ((60, 400), (300, 20), (30, 20, 4, 5)):
-        mine, other = spreads(name, shape, **options)
-        scale, count = max(other[1], 1e-12), math.prod(shape)
-        assert abs(mine[0] - other[0]) < 6 * scale / math.sqrt(count)
-        assert mine[1] == pytest.approx(other[1], rel=8 / math.sqrt(count))
-        assert mine[2] == pytest.approx(other[2], rel=0.5)
-        assert mine[3] == other[3]
-        if "uniform" in name:
-            assert mine[2] == pytest.approx(other[2], rel=0.01)
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "options"),
-    [
-        *(("eye_", shape, {}) for shape in [(3, 3), (2, 5), (5, 2)]),
-        *(("dirac_", shape, {}) for shape in [(3, 3, 3), (2, 4, 4), (4, 2, 3, 2), (3, 5, 1, 2, 3)]),
-        *(("dirac_", shape, {"groups": 2}) for shape in [(4, 2, 3), (6, 5, 2, 2), (2, 1, 3, 3, 3)]),
-        ("constant_", (2, 3), {"val": 0.25}),
-        ("ones_", (2, 3), {}),
-        ("zeros_", (4,), {}),
-    ],
-)
-def test_initialisers_that_draw_nothing(name, shape, options):
-    mine = getattr(nn.init, name)(ownt.empty(shape), **options)
-    assert np.array_equal(mine.numpy(), getattr(torch.nn.init, name)(torch.empty(shape), **options).numpy())
-
-
-@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (4, 2, 3)])
-def test_orthogonal_of_the_same_numbers(shape, same, monkeypatch):
-    """The orthogonal factor is the one whose triangular factor has a positive diagonal, so both make the same of it."""
-    long, short = sorted((shape[0], math.prod(shape[1:])), reverse=True)
-    drawn = ownt.randn(long, short, dtype="float64")
-    monkeypatch.setattr(ownt, "randn", lambda *_, **__: drawn)
-    theirs = as_torch(drawn if shape[0] == long else drawn.T)
-    monkeypatch.setattr(torch.Tensor, "normal_", lambda self, *_, **__: self.copy_(theirs))
-    mine = nn.init.orthogonal_(ownt.empty(shape, dtype="float64"), gain=2)
-    same(mine, torch.nn.init.orthogonal_(torch.empty(shape, dtype=torch.float64), gain=2), "orthogonal_ value")
-
-
-@pytest.mark.parametrize("inputs", [1, 16, 300])
-def test_linear_begins_within_the_bound_of_torchs(inputs):
-    ours, theirs = nn.Linear(inputs, 4000), torch.nn.Linear(inputs, 4000)
-    for node, weight in ((ours.weight, theirs.weight), (ours.bias, theirs.bias)):
-        values, others = node.detach().numpy(), weight.detach().numpy()
-        assert abs(values).max() <= 1 / math.sqrt(inputs)
-        assert abs(values).max() == pytest.approx(abs(others).max(), rel=0.01)
-        assert values.std() == pytest.approx(others.std(), rel=0.1)
-        assert abs(values.mean()) < 0.1 * values.std()
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_attention_begins_as_torchs(bias):
-    ours, theirs = nn.MultiheadAttention(60, 3, bias=bias), torch.nn.MultiheadAttention(60, 3, bias=bias)
-    for (path, node), weight in zip(ours.named_parameters(), theirs.parameters()):
-        values, others = node.detach().numpy(), weight.detach().numpy()
-        assert abs(values).max() == pytest.approx(abs(others).max(), rel=0.01), path
-        assert values.std() == pytest.approx(others.std(), rel=0.05), path

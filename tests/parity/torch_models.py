@@ -127,3 +127,9 @@ def mlps(widths, activation, dtype):
     layers = [layer for i, o in zip(widths, widths[1:]) for layer in (torch.nn.Linear(i, o), make())]
     ours, theirs = nn.MLP(widths, activation, dtype=dtype), torch.nn.Sequential(*layers[:-1])
     return ours, theirs, copy_weights(ours, theirs)
+
+
+def assert_parameters_alike(ours, theirs):
+    shapes = [(path, node.shape) for path, node in ours.named_parameters()]
+    assert shapes == [(path, tuple(weight.shape)) for path, weight in theirs.named_parameters()]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
