@@ -61,7 +61,7 @@ class Step:
 
     ```
     step = nn.Step(lambda x, y: ag.cross_entropy(model(x), y), optimizer, max_norm=1.0)
-    for x, y in batches:
+    for i, (x, y) in enumerate(batches):
         optimizer.lr = schedule(i)
         loss = step(x, y)
     ```
