@@ -133,5 +133,5 @@ def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] 
         return None
     y, bias = out.array, _NO_BIAS[out.array.dtype] if b is None else b
     if x.shape[0] <= _FEW and x.flags.c_contiguous and w.flags.c_contiguous and y.flags.c_contiguous:
-        return dots[y.dtype, w.size > SMALL], (x, w, bias, out.beta, y)
+        return dots[y.dtype, w.size > 4 * SMALL], (x, w, bias, out.beta, y)
     return _bound(x, w.T, bias, y, out.beta)
