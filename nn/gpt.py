@@ -208,14 +208,18 @@ class GPT(Module):
                 f"GPT: expected tokens (B, T) of at most block_size = {self.config.block_size} positions; "
                 f"got {tokens.shape}{f' after {start} cached' if start else ''}. Crop them, or make block_size larger"
             )
-        positions = cache.positions(tokens.shape[1]) if cache else None
-        x = self.wte(tokens) + (self.wpe.weight[: tokens.shape[1]] if positions is None else self.wpe(positions))
+        if cache is None:
+            places, first = self.wpe.weight[: tokens.shape[1]], None
+        else:
+            positions = cache.positions(tokens.shape[1])
+            places, first = self.wpe(positions), positions[0]
+        x = self.wte(tokens) + places
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.dropout(x)
         for i, block in enumerate(self.blocks):
             if cache is not None:
-                x = block(x, cache.layers[i], positions[0])  # type: ignore[index]
+                x = block(x, cache.layers[i], first)
             elif self.config.checkpoint and self.training:
                 x = ag.checkpoint(block, x)
             else:

@@ -36,8 +36,8 @@ class Arena:
     """Scratch memory: chunks carved first fit, coalesced when freed, kept and used again, never lost.
 
     A Block dies with the last Tensor on it. `mark()` ... `end()` bracket a stretch of work after which
-    nothing made in it may be left. An arena belongs to the thread that made it; blocks freed by others
-    are queued until it allocates next.
+    nothing made in it may be left. An arena belongs to the thread that made it; blocks that are
+    freed, by whichever thread, are put among the free when it allocates next.
 
     Units: bytes.
     """

@@ -36,7 +36,7 @@ def changed() -> None:
 
 @final
 class Recording:
-    """The launches of a step. `with recording.during(arena): ...` runs and records it; `replay()` runs it again."""
+    """The launches of a step. `with recording.during(): ...` runs and records it; `replay()` runs it again."""
 
     def __init__(self, arena: Arena) -> None:
         self.arena = arena

@@ -71,7 +71,7 @@ class Compiled:
         The parallel one runs on one thread too, so that results do not depend on how many there are: the two are
         not rounded alike.
         """
-        if key[1] and not (self.parallel and threads.cores() > 1):
+        if key[1] and not (self.parallel and threads.has_pool()):
             key = key[0], False
         found = self._made.get(key)
         if found is None:

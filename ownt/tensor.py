@@ -246,12 +246,9 @@ class _Export:
         self.block = block
 
 
-_new = object.__new__
-
-
 def wrap(array: Any, block: Any) -> Tensor:
     """A Tensor of a raw array whose bytes belong to `block`."""
-    made = _new(Tensor)
+    made = Tensor.__new__(Tensor)
     made._array = array
     made._block = block
     return made

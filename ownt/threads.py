@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 import threading
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, final
 
 VARIABLE = "OWNT_NUM_THREADS"
@@ -72,15 +72,19 @@ def use_pool() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # OpenMP's own 8 ms of spinning starve other processes' threads
     import numba
 
-    if _pool.count > 1 and not _has_openmp():
+    if has_pool():
+        numba.config.THREADING_LAYER = "omp"
+        numba.set_num_threads(min(_pool.count, numba.config.NUMBA_NUM_THREADS))
+    elif _pool.count > 1:
         print("ownt: one thread is used: more need OpenMP's library, libgomp; install it", file=sys.stderr)
         _pool.count = 1
-    numba.config.THREADING_LAYER = "omp"
-    if _pool.count > 1:
-        numba.set_num_threads(min(_pool.count, numba.config.NUMBA_NUM_THREADS))
 
 
-def _has_openmp() -> bool:
+@cache
+def has_pool() -> bool:
+    """Whether kernels can be shared out at all: among more than one core, by OpenMP's library."""
+    if cores() < 2:
+        return False
     try:
         importlib.import_module("numba.np.ufunc.omppool")
     except ImportError:
