@@ -141,8 +141,14 @@ def machine(threads: int) -> dict[str, Any]:
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     processor = names[0] if names else platform.processor()
-    found = {"processor": processor, "cores": cores(), "threads": threads, "load": round(load, 2)}
+    found: dict[str, Any] = {"processor": processor, "cores": cores(), "threads": threads, "load": round(load, 2)}
     print(f"{processor}, {cores()} cores, {threads} threads, NumPy {numpy.__version__}")
+    chosen = [
+        name for name in ("OPENBLAS_CORETYPE", "MKL_ENABLE_INSTRUCTIONS", "ONEDNN_MAX_CPU_ISA") if name in os.environ
+    ]
+    for name in chosen:
+        found[name] = os.environ[name]
+        print(f"{name}={os.environ[name]} is set: some matrix products do not run as they do by default")
     if load > 0.5:
         print(f"The load is {load:.2f}: other processes are busy, and times will be longer and less certain")
     return found

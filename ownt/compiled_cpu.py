@@ -48,7 +48,8 @@ PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's fir
 NORMAL, TRANSPOSED = ord("N"), ord("T")  # as BLAS calls them
 
 
-_OWN_CODE = f"{zlib.crc32(Path(__file__).read_bytes()):08x}"
+_SOURCES = (Path(__file__), Path(__file__).with_name("lanes_cpu.py"))
+_OWN_CODE = f"{zlib.crc32(b''.join(path.read_bytes() for path in _SOURCES)):08x}"  # kernels are made of it too
 
 
 @final
@@ -97,7 +98,7 @@ def compiled(signature: str, parallel: bool = False) -> Callable[[Callable[..., 
 
 
 def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """The function under a name for the cache, which does not see options, nor a change in the code of this file."""
+    """The function under a name for the cache, which does not see options, nor a change in the code here."""
     made = FunctionType(function.__code__, function.__globals__, function.__name__, None, function.__closure__)
     made.__qualname__ = name
     return made

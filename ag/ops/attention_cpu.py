@@ -198,11 +198,6 @@ def _parts(b: int, t: int, heads: int) -> tuple[int, bool]:
     return min(threads.get_num_threads(), b * heads) if wide else 1, wide
 
 
-def _is_narrow(b: int, t: int, heads: int, depth: int) -> bool:
-    """Whether there are many heads, short and narrow."""
-    return t <= narrow.LONGEST and depth <= narrow.WIDEST and b * heads >= narrow.LANES // 2
-
-
 def _matrix(array: Any) -> Any:
     return array.reshape(-1, array.shape[-1])
 
@@ -214,8 +209,8 @@ def _(qkv: Any, heads: int, *, out: Out, lse: Out) -> tuple[Callable[..., None],
         return None
     sizes = b, t, _, depth = _sizes(qkv, heads)
     parts, wide = _parts(b, t, heads)
-    if _is_narrow(*sizes):
-        work = scratch.empty((parts, narrow.forward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
+    if t <= narrow.LONGEST and depth <= narrow.WIDEST:
+        work = scratch.empty((parts, narrow.forward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
         arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, work.array)
         return narrow.attend[y.dtype, wide], arguments
@@ -231,8 +226,8 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     sizes = b, t, _, depth = _sizes(qkv, heads)
     parts, wide = _parts(b, t, heads)
     matrices = (_matrix(g), _matrix(qkv), _matrix(y))
-    if _is_narrow(*sizes):
-        work = scratch.empty((parts, narrow.backward_rows(t, depth), narrow.LANES), dtype=y.dtype, kind="workspace")
+    if t <= narrow.LONGEST and depth <= narrow.WIDEST:
+        work = scratch.empty((parts, narrow.backward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
         rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, work.array)
         return narrow.attend_back[y.dtype, wide], (*matrices, *rest)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy
 
 from ag.ops.matmul import affine_kernel, matmul_kernel
@@ -46,14 +47,16 @@ def product(flag_a, flag_b, m, n, k, a, lead_a, b, lead_b, bias, beta, out, lead
         first, last = (0, n) if by_rows else (start, stop)  # columns
         top, end = (start, stop) if by_rows else (0, m)
         if start < stop:
-            if bias.size and beta == 0:
+            if bias.size:
+                some = bias[first:last]
                 for i in range(top, end):
-                    for j in range(first, last):
-                        out[i, j] = bias[j]
-            elif bias.size:
-                for i in range(top, end):
-                    for j in range(first, last):
-                        out[i, j] += bias[j]
+                    row = numba.carray(address(out, i * lead_out + first), (last - first,))  # in one run: vectorises
+                    if beta:
+                        for j in range(some.size):
+                            row[j] += some[j]
+                    else:
+                        for j in range(some.size):
+                            row[j] = some[j]
             gemm(
                 flag_a, flag_b, end - top, last - first, k, 1.0,
                 address(a, top * (lead_a if flag_a == NORMAL else 1)), lead_a,

@@ -1,0 +1,276 @@
+"""Vectors for compiled kernels: 64 bytes, 16 float32 or 8 float64, a number in each lane, kept in registers.
+
+```
+n = lanes(x)                                     # of vectors of x's numbers
+a, b = load(x, i), each(x, j)                    # x[i], x[i + 1], ... x[i + n - 1]; x[j] in every lane
+store(y, i, exp(a - b) * fill(y, 0.5))
+```
+
+For loops that the compiler does not turn into vectors by itself. Offsets count elements from an array's first, of an
+array that lies in one run; they are not checked. Where registers are shorter than 64 bytes, several are used.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+from ownt.compiled_cpu import FAST, exp
+
+__all__ = [
+    "each", "exp", "fill", "floor", "from_lane", "gather", "lanes", "larger", "load", "scatter", "smaller", "store",
+]  # fmt: skip
+
+_BYTES = 64
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
+
+
+class Lanes(types.Type):
+    """The type of a vector of `count` numbers."""
+
+    def __init__(self, real: Any) -> None:
+        super().__init__(name=f"Lanes({real})")
+        self.real = real
+        self.bytes = real.bitwidth // 8
+        self.count = _BYTES // self.bytes
+        self.llvm = self.of(ir.FloatType() if real == types.float32 else ir.DoubleType())
+
+    def of(self, kind: Any) -> Any:
+        """LLVM's type of as many of another kind."""
+        return ir.VectorType(kind, self.count)
+
+    def constant(self, kind: Any, numbers: Any) -> Any:
+        return ir.Constant(self.of(kind), list(numbers))
+
+
+@register_model(Lanes)
+class _Model(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Lanes) -> None:
+        super().__init__(manager, kind, kind.llvm)
+
+
+_FLOATS, _DOUBLES = Lanes(types.float32), Lanes(types.float64)
+
+
+def _kind(array: Any) -> Lanes:
+    return _FLOATS if array.dtype == types.float32 else _DOUBLES
+
+
+def _spread(builder: Any, kind: Lanes, number: Any) -> Any:
+    """A vector of one number."""
+    undefined = ir.Constant(kind.of(number.type), ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, kind.constant(_I32, [0] * kind.count))
+
+
+def _place(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
+    return builder.gep(context.make_array(array)(context, builder, value).data, [offset])
+
+
+def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+    """A function of LLVM's own."""
+    function = ir.FunctionType(result, [value.type for value in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}"), args)
+
+
+# memory
+
+
+@intrinsic
+def lanes(context, array):
+    """How many of an array's elements a vector has."""
+    return types.intp(array), lambda *_: ir.Constant(_I64, _kind(array).count)
+
+
+@intrinsic
+def fill(context, array, number):
+    """A number in every lane, of the dtype of `array`."""
+    kind = _kind(array)
+    return kind(array, kind.real), lambda context, builder, _, args: _spread(builder, kind, args[1])
+
+
+@intrinsic
+def each(context, array, offset):
+    """The element at `offset` in every lane."""
+    kind = _kind(array)
+
+    def generate(context, builder, signature, args):
+        return _spread(builder, kind, builder.load(_place(context, builder, array, *args)))
+
+    return kind(array, types.intp), generate
+
+
+@intrinsic
+def load(context, array, offset):
+    """The elements from `offset` on."""
+    kind = _kind(array)
+
+    def generate(context, builder, signature, args):
+        place = builder.bitcast(_place(context, builder, array, *args), kind.llvm.as_pointer())
+        return builder.load(place, align=kind.bytes)
+
+    return kind(array, types.intp), generate
+
+
+@intrinsic
+def store(context, array, offset, value):
+    """Put the lanes to the elements from `offset` on."""
+
+    def generate(context, builder, signature, args):
+        place = builder.bitcast(_place(context, builder, array, *args[:2]), value.llvm.as_pointer())
+        builder.store(args[2], place, align=value.bytes)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), generate
+
+
+def _apart(context: Any, builder: Any, kind: Lanes, array: Any, args: Any) -> tuple[Any, Any, Any, str]:
+    """For (array, offset, pitch, count): places of lanes, their alignment, which to touch, and a name's ending"""
+    value, offset, pitch, count = args
+    numbers = kind.constant(_I64, range(kind.count))
+    steps = builder.mul(_spread(builder, kind, pitch), kind.constant(_I64, range(0, _BYTES, kind.bytes)))
+    first = builder.ptrtoint(_place(context, builder, array, value, offset), _I64)
+    places = builder.inttoptr(builder.add(_spread(builder, kind, first), steps), kind.of(ir.PointerType()))
+    touched = builder.icmp_signed("<", numbers, _spread(builder, kind, count))
+    return places, ir.Constant(_I32, kind.bytes), touched, f"v{kind.count}f{8 * kind.bytes}.v{kind.count}p0"
+
+
+@intrinsic
+def gather(context, array, offset, pitch, count):
+    """The elements at offset, offset + pitch, ...: `count` of them, and zeros in other lanes."""
+    kind = _kind(array)
+
+    def generate(context, builder, signature, args):
+        places, align, touched, name = _apart(context, builder, kind, array, args)
+        zeros = kind.constant(kind.llvm.element, [0.0] * kind.count)
+        return _call(builder, f"masked.gather.{name}", kind.llvm, [places, align, touched, zeros])
+
+    return kind(array, types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
+def scatter(context, array, offset, pitch, count, value):
+    """Put the first `count` lanes to the elements at offset, offset + pitch, ..."""
+
+    def generate(context, builder, signature, args):
+        places, align, touched, name = _apart(context, builder, value, array, args[:4])
+        _call(builder, f"masked.scatter.{name}", ir.VoidType(), [args[4], places, align, touched])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, types.intp, value), generate
+
+
+# arithmetic
+
+
+def _binary(name: str) -> Any:
+    @intrinsic
+    def function(context, a, b):
+        return a(a, b), lambda context, builder, _, args: getattr(builder, name)(*args, flags=tuple(FAST))
+
+    return function
+
+
+def _operator(symbol: Callable[..., Any], name: str) -> None:
+    function = _binary(name)
+
+    @overload(symbol)
+    def _(a, b):
+        return (lambda a, b: function(a, b)) if isinstance(a, Lanes) and a == b else None
+
+
+for _symbol, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
+    _operator(_symbol, _name)
+
+
+def _choice(comparison: str) -> Any:
+    def generate(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered(comparison, *args), args[1], args[0])
+
+    return generate
+
+
+@intrinsic
+def larger(context, a, b):
+    """The larger of each lane; a's if one is NaN."""
+    return a(a, b), _choice("<")
+
+
+@intrinsic
+def smaller(context, a, b):
+    """The smaller of each lane; a's if one is NaN."""
+    return a(a, b), _choice(">")
+
+
+@intrinsic
+def from_lane(context, first, value, otherwise):
+    """`value` in lanes first, first + 1, ..., `otherwise` in those before."""
+
+    def generate(context, builder, signature, args):
+        numbers = value.constant(_I64, range(value.count))
+        return builder.select(builder.icmp_signed(">=", numbers, _spread(builder, value, args[0])), args[1], args[2])
+
+    return value(types.intp, value, value), generate
+
+
+def _function(name: str) -> Any:
+    @intrinsic
+    def function(context, x):
+        full = f"{name}.v{x.count}f{8 * x.bytes}"
+        return x(x), lambda context, builder, _, args: _call(builder, full, x.llvm, list(args))
+
+    return function
+
+
+floor = _function("floor")
+_exp_of_each = _function("exp")
+
+
+@intrinsic
+def _constant(context, like, number):
+    return like(like, types.float64), lambda context, builder, _, args: _spread(
+        builder, like, builder.fptrunc(args[1], like.llvm.element)
+    )
+
+
+@intrinsic
+def _power_of_two(context, n):
+    """2^n in float32, of whole numbers from -127 (where it is 0) to 128 (Inf)."""
+
+    def generate(context, builder, signature, args):
+        biased = builder.add(builder.fptosi(args[0], n.of(_I32)), n.constant(_I32, [127] * n.count))
+        return builder.bitcast(builder.shl(biased, n.constant(_I32, [23] * n.count)), n.llvm)
+
+    return n(n), generate
+
+
+@overload(exp, inline="never")
+def _(x):
+    if x == _FLOATS:
+        return _exp_of_floats
+    return (lambda x: _exp_of_each(x)) if x == _DOUBLES else None
+
+
+def _exp_of_floats(x):
+    """As exp of one number (ownt.compiled_cpu)."""
+    y = smaller(larger(x, _constant(x, -88.0)), _constant(x, 89.0))
+    n = floor(y * _constant(x, 1.44269504) + _constant(x, 0.5))
+    r = (y - n * _constant(x, 0.693359375)) - n * _constant(x, -2.12194440e-4)
+    p = _constant(x, 1.9875691500e-4)
+    p = p * r + _constant(x, 1.3981999507e-3)
+    p = p * r + _constant(x, 8.3334519073e-3)
+    p = p * r + _constant(x, 4.1665795894e-2)
+    p = p * r + _constant(x, 1.6666665459e-1)
+    p = p * r + _constant(x, 5.0000001201e-1)
+    return (p * r * r + r + _constant(x, 1.0)) * _power_of_two(n)

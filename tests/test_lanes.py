@@ -1,0 +1,82 @@
+"""Vectors in compiled kernels, lane by lane against NumPy."""
+
+import numpy
+import pytest
+
+pytest.importorskip("numba")
+
+from ownt.compiled_cpu import compiled
+from ownt.lanes_cpu import each, exp, fill, from_lane, gather, lanes, larger, load, scatter, smaller, store
+
+pytestmark = pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64], ids=["float32", "float64"])
+
+
+@compiled("void(real[::1], real[::1], real[:, ::1])")
+def arithmetic(x, y, out):
+    n = lanes(x)
+    a, b = load(x, 1), load(y, 2)
+    for row, value in enumerate((a + b, a - b, a * b, a / b, larger(a, b), smaller(a, b), each(x, 3), fill(x, 0.5))):
+        store(out, row * n, value)
+
+
+@compiled("void(real[::1], real[::1])")
+def powers(x, out):
+    for i in range(0, x.size, lanes(x)):
+        store(out, i, exp(load(x, i)))
+
+
+@compiled("void(real[:, ::1], real[:, ::1], int64, int64)")
+def column(x, out, j, count):
+    """out[:count, j] = x[:count, j], by lanes"""
+    scatter(out, j, x.shape[1], count, gather(x, j, x.shape[1], count) + fill(x, 1))
+
+
+@compiled("void(real[::1], real[::1], int64)")
+def later(x, out, first):
+    store(out, 0, from_lane(first, load(x, 0), fill(x, -1)))
+
+
+def lane_count(dtype):
+    return 64 // numpy.dtype(dtype).itemsize
+
+
+def test_arithmetic_is_of_each_lane(dtype):
+    n = lane_count(dtype)
+    x, y = numpy.random.default_rng(0).standard_normal((2, n + 2)).astype(dtype)
+    x[4], y[6] = numpy.nan, numpy.nan
+    out = numpy.zeros((8, n), dtype)
+    arithmetic[numpy.dtype(dtype), False](x, y, out)
+    a, b = x[1 : n + 1], y[2 : n + 2]
+    expected = [a + b, a - b, a * b, a / b, numpy.where(a < b, b, a), numpy.where(a > b, b, a)]
+    expected += [numpy.full(n, x[3]), numpy.full(n, 0.5)]
+    numpy.testing.assert_allclose(out, numpy.array(expected, dtype), rtol=4 * numpy.finfo(dtype).eps)
+
+
+def test_exp(dtype):
+    x = numpy.concatenate([numpy.linspace(-87, 88, 2041), [0, -1000, 1000, numpy.nan, numpy.inf, -numpy.inf, -0.0]])
+    x = x.astype(dtype)
+    out = numpy.empty_like(x)
+    powers[x.dtype, False](x, out)
+    with numpy.errstate(over="ignore"):
+        numpy.testing.assert_allclose(out, numpy.exp(x), rtol=4e-7)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, None])
+def test_gather_and_scatter_touch_so_many_and_no_more(dtype, count):
+    n = lane_count(dtype)
+    count = n if count is None else count
+    rows = max(count, 1)  # what lies beyond is not ours to read
+    x = numpy.random.default_rng(0).standard_normal((rows, 3)).astype(dtype)
+    out = numpy.zeros((n + 1, 3), dtype)
+    column[x.dtype, False](x, out, 1, count)
+    expected = numpy.zeros_like(out)
+    expected[:count, 1] = x[:count, 1] + 1
+    numpy.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("first", [-2, 0, 3, 100])
+def test_from_lane(dtype, first):
+    n = lane_count(dtype)
+    x, out = numpy.arange(n, dtype=dtype), numpy.empty(n, dtype)
+    later[x.dtype, False](x, out, first)
+    numpy.testing.assert_array_equal(out, numpy.where(numpy.arange(n) >= first, x, -1))
