@@ -25,6 +25,7 @@ from itertools import count
 from typing import Any, final
 
 from ag import node as nodes
+from ag.remake import Recipe
 from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
 from ownt import Tensor
@@ -88,6 +89,7 @@ class Op:
         self.forward = forward
         self.rule: Callable[..., None] | None = None
         self.trim: Callable[..., tuple] | None = None
+        self.remake: Callable[..., None] | None = None
         self.samples: list[Sample] = []
         self.kernels: tuple[Kernel, ...] = ()  # those that only a row declares; see ag.ops.unary
         self.integers = integers
@@ -116,6 +118,14 @@ class Op:
         """Register what to keep of what forward saved: `trim(saved, *slots)`, the slots as the gradient gets them."""
         self.trim = trim
         return trim
+
+    def remakes(self, remake: Callable[..., None]) -> Callable[..., None]:
+        """Register how to make the result again: `remake(saved, out)`; it lies as the first tensor saved does.
+
+        Gradients that need the result then do not keep it; see ag.remake.
+        """
+        self.remake = remake
+        return remake
 
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
         if self.variadic or options:
@@ -172,6 +182,8 @@ class Op:
             saved = self.trim(saved, *slots)
         slot = GradSlot(y)
         slot.record = Record(self, saved, slots, next_sequence(), state.path)
+        if self.remake is not None:
+            y._block.recipe = Recipe(self, slot.record.saved, y)
         source = slots[0] if self.view else None
         if source is not None and (source.is_contiguous or not self.view["same_order"]):  # type: ignore[index]
             slot.source = source
@@ -220,6 +232,11 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.signature}>"
+
+
+def where(name: str) -> str:
+    """An op or a module as errors name it: with the path of the module that is running."""
+    return f"{name} in {state.path}" if state.path else name
 
 
 def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> Any:

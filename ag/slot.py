@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from ag import kernels
+from ag.remake import check, reduced, restored, versions
 from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.kernel import Out
 from ownt.launch import not_repeatable
+from ownt.layout import FROM_LAST, TO_LAST, channels_last
 from ownt.thread import state
 
 
@@ -17,38 +19,28 @@ from ownt.thread import state
 class Record:
     """One op that ran: its input *slots* (never Nodes, which would keep dead activations alive) and what it saved.
 
-    Tensors among `saved` are remembered with their version: one that was written since is an error.
+    Tensors among `saved` are remembered with their version: one that was written since is an error. Those that can be
+    made again are not held, but made when the op's turn comes.
     """
 
     __slots__ = ("op", "path", "saved", "sequence", "slots", "versions")
 
     def __init__(self, op: Any, saved: Any, slots: Sequence[GradSlot | None], sequence: int, path: str) -> None:
         self.op = op
-        self.saved = saved
+        self.saved = reduced(saved)
         self.slots = slots
         self.sequence = sequence
         self.path = path
-        self.versions = _versions(saved)
+        self.versions = versions(self.saved)
 
     def run(self, g: Tensor) -> None:
         """Give each input slot its share of the gradient.
 
         Raises: RuntimeError naming the op if something it saved was changed in place."""
-        if _versions(self.saved) != self.versions:
-            self._complain()
+        check(self.op.name, self.saved, self.versions)
         if len(self.slots) > 1:
             self._prepare_shared_buffers()
-        self.op.rule(g, self.saved, *self.slots)
-
-    def _complain(self) -> None:
-        tensors = [part for part in self.saved if type(part) is Tensor]
-        for tensor, version in zip(tensors, self.versions, strict=True):
-            if tensor.block.version != version:
-                raise RuntimeError(
-                    f"{self.op.name}: expected the tensor of shape {tensor.shape} that it saved for its gradient to be "
-                    f"unchanged (version {version}); got version {tensor.block.version}: it was written in place "
-                    "before backward. Write to a clone(), or run backward first"
-                )
+        self.op.rule(g, restored(self.saved), *self.slots)
 
     def _prepare_shared_buffers(self) -> None:
         """Fill a buffer that two of the slots write to with zeros first: then it does not matter which comes first.
@@ -64,10 +56,6 @@ class Record:
                 seen.add(owner)
 
 
-def _versions(saved: Sequence[Any]) -> list[int]:
-    return [part._block.version for part in saved if type(part) is Tensor]
-
-
 SPENT: Any = Record(None, (), (), -1, "")  # the record of a slot through which backward has gone
 
 
@@ -80,11 +68,12 @@ class GradSlot:
     transposes and reshapes are written where they belong.
     """
 
-    __slots__ = ("device", "dtype", "hooks", "leaf", "name", "record", "shape", "source", "tensor", "view")
+    __slots__ = ("device", "dtype", "hooks", "last", "leaf", "name", "record", "shape", "source", "tensor", "view")
 
     def __init__(self, like: Tensor, leaf: bool = False, name: str = "") -> None:
         array = like._array
         self.shape = array.shape
+        self.last = array.ndim == 4 and channels_last(array)
         self.dtype = array.dtype
         self.device = devices.of(array)
         self.leaf = leaf
@@ -115,7 +104,8 @@ class GradSlot:
 
     def lend(self, g: Tensor) -> None:
         """Take a gradient that merely passes through: shared where that is safe, else copied or added."""
-        if self.tensor is None and g.is_contiguous and g.dtype == self.dtype:
+        fits = channels_last(g._array) if self.last else g.is_contiguous
+        if self.tensor is None and fits and g.dtype == self.dtype:
             if self._is_window:
                 if self.view.same_order and g.shape == self.shape:  # type: ignore[union-attr]
                     self.source.lend(g.view(self.source.shape))  # type: ignore[union-attr]
@@ -142,13 +132,13 @@ class GradSlot:
 
     @property
     def is_contiguous(self) -> bool:
-        """Whether its gradient lies in one run of bytes, so that any reshape of it is a view."""
+        """Whether its gradient lies in one run of bytes, in order, so that any reshape of it is a view."""
         slot = self
         while slot.source is not None:
             if not slot.view.same_order:  # type: ignore[union-attr]
                 return False
             slot = slot.source
-        return True
+        return not slot.last
 
     @property
     def owner(self) -> GradSlot:
@@ -163,13 +153,16 @@ class GradSlot:
         return self.source is not None and not self.hooks  # a hook wants this node's own gradient
 
     def _allocate(self) -> None:
-        if self.leaf and state.in_step is not None and self in state.in_step:
-            self.tensor = memory.scratch(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
-        elif self.leaf:
-            self.tensor = memory.heap(self.device).empty(self.shape, self.dtype, "gradient", self.name, self.name)
+        """In the layout of the node's tensor."""
+        in_step = self.leaf and state.in_step is not None and self in state.in_step
+        if self.leaf and not in_step:
+            arena: Any = memory.heap(self.device)
         else:
-            scratch = state.scratch.get(self.device) or memory.scratch(self.device)
-            self.tensor = scratch.empty(self.shape, self.dtype)
+            arena = state.scratch.get(self.device) or memory.scratch(self.device)
+        shape = self.shape if not self.last else tuple([self.shape[axis] for axis in TO_LAST])
+        kind = ("gradient", self.name, self.name) if self.leaf else ()
+        made = arena.empty(shape, self.dtype, *kind)
+        self.tensor = made if not self.last else made.transpose(FROM_LAST)
         self.tensor.block.holders = 1
 
 

@@ -1,12 +1,13 @@
-"""Norms: LayerNorm, RMSNorm, GroupNorm, and a norm fused with the Linear after it."""
+"""Norms: LayerNorm, RMSNorm, GroupNorm, BatchNorm, and a norm fused with the Linear after it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import ag
 import ownt
 from ag import Node
+from ag.op import where
 from nn.errors import InputError
 from nn.layers import Linear
 from nn.module import Module
@@ -80,6 +81,68 @@ class GroupNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.num_groups}, {self.num_channels}, eps={self.eps}, affine={self.weight is not None}"
+
+
+class BatchNorm(Module):
+    """Each channel to mean 0 and variance 1 over the batch; if affine, scaled and shifted.
+
+    In evaluation with the running mean and variance, which in training move towards each batch's by `momentum`; None
+    makes them the mean over all batches. Without `track_running_stats` the batch's serve in evaluation too.
+    Shapes: x (N, num_features, ...) -> the same; weight, bias, running_mean, running_var (num_features,)
+    Source: Ioffe and Szegedy, arXiv 1502.03167
+    """
+
+    axes: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)  # that an input may have
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: Any = None,
+    ) -> None:
+        self.num_features = num_features
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = ag.param(ownt.ones(num_features, dtype=dtype)) if affine else None
+        self.bias = ag.param(ownt.zeros(num_features, dtype=dtype)) if affine else None
+        self.running_mean = ownt.zeros(num_features, dtype=dtype) if track_running_stats else None
+        self.running_var = ownt.ones(num_features, dtype=dtype) if track_running_stats else None
+        self.num_batches_tracked = ownt.zeros((), dtype="int64") if track_running_stats else None
+
+    def forward(self, x: Any, residual: Any = None, relu: bool = False) -> Node:
+        """batch_norm(x), + residual if there is one, and no less than 0 if relu: fused, and not kept for gradients."""
+        if x.ndim not in self.axes:
+            expected = " or ".join(map(str, self.axes))
+            raise ValueError(f"{where(type(self).__name__)}: expected an input of {expected} axes; got shape {x.shape}")
+        running = None if self.running_mean is None else (self.running_mean, self.running_var)
+        training = self.training or running is None
+        momentum = self._momentum() if self.training and running else 0.0
+        return ag.batch_norm(x, self.weight, self.bias, residual, running, training, momentum, self.eps, relu)
+
+    def _momentum(self) -> float:
+        """For the batch that comes, which is counted."""
+        count: Any = self.num_batches_tracked
+        count += 1
+        return 1 / float(count) if self.momentum is None else self.momentum
+
+    def extra_repr(self) -> str:
+        options = f"eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}"
+        return f"{self.num_features}, {options}, track_running_stats={self.running_mean is not None}"
+
+
+class BatchNorm1d(BatchNorm):
+    """BatchNorm of x (N, num_features) or (N, num_features, L)."""
+
+    axes = (2, 3)
+
+
+class BatchNorm2d(BatchNorm):
+    """BatchNorm of images (N, num_features, H, W)."""
+
+    axes = (4,)
 
 
 Norm = LayerNorm | RMSNorm

@@ -23,6 +23,7 @@ class Block:
     version: counts in-place writes, so that backward can tell that a saved tensor has changed
     holders: gradient slots that share it; a slot that is not alone copies before it writes
     dead:    its memory was reclaimed; tensors on it may not be read
+    recipe:  how its numbers can be made again; see ag.remake
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Block:
         "nbytes",
         "offset",
         "op",
+        "recipe",
         "serial",
         "size",
         "source",
@@ -55,6 +57,7 @@ class Block:
         self.account = account
         self.name = name
         self.op = state.op
+        self.recipe = None
         self.offset = offset  # where it lies in an arena, and what it takes up there
         self.size = size
         self.serial = serial  # the number of its request in that arena

@@ -27,8 +27,8 @@ __all__ = [
     "each", "exp", "fill", "floor", "from_lane", "gather", "lanes", "larger", "load", "scatter", "smaller", "store",
 ]  # fmt: skip
 
-_BYTES = 64
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
+BYTES = 64
+I32, I64 = ir.IntType(32), ir.IntType(64)
 
 
 class Lanes(types.Type):
@@ -38,7 +38,7 @@ class Lanes(types.Type):
         super().__init__(name=f"Lanes({real})")
         self.real = real
         self.bytes = real.bitwidth // 8
-        self.count = _BYTES // self.bytes
+        self.count = BYTES // self.bytes
         self.llvm = self.of(ir.FloatType() if real == types.float32 else ir.DoubleType())
 
     def of(self, kind: Any) -> Any:
@@ -58,18 +58,18 @@ class _Model(models.PrimitiveModel):
 _FLOATS, _DOUBLES = Lanes(types.float32), Lanes(types.float64)
 
 
-def _kind(array: Any) -> Lanes:
+def kind_of(array: Any) -> Lanes:
     return _FLOATS if array.dtype == types.float32 else _DOUBLES
 
 
-def _spread(builder: Any, kind: Lanes, number: Any) -> Any:
+def spread(builder: Any, kind: Lanes, number: Any) -> Any:
     """A vector of one number."""
     undefined = ir.Constant(kind.of(number.type), ir.Undefined)
-    first = builder.insert_element(undefined, number, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, undefined, kind.constant(_I32, [0] * kind.count))
+    first = builder.insert_element(undefined, number, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, undefined, kind.constant(I32, [0] * kind.count))
 
 
-def _place(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
+def place_of(context: Any, builder: Any, array: Any, value: Any, offset: Any) -> Any:
     return builder.gep(context.make_array(array)(context, builder, value).data, [offset])
 
 
@@ -85,23 +85,23 @@ def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
 @intrinsic
 def lanes(context, array):
     """How many of an array's elements a vector has."""
-    return types.intp(array), lambda *_: ir.Constant(_I64, _kind(array).count)
+    return types.intp(array), lambda *_: ir.Constant(I64, kind_of(array).count)
 
 
 @intrinsic
 def fill(context, array, number):
     """A number in every lane, of the dtype of `array`."""
-    kind = _kind(array)
-    return kind(array, kind.real), lambda context, builder, _, args: _spread(builder, kind, args[1])
+    kind = kind_of(array)
+    return kind(array, kind.real), lambda context, builder, _, args: spread(builder, kind, args[1])
 
 
 @intrinsic
 def each(context, array, offset):
     """The element at `offset` in every lane."""
-    kind = _kind(array)
+    kind = kind_of(array)
 
     def generate(context, builder, signature, args):
-        return _spread(builder, kind, builder.load(_place(context, builder, array, *args)))
+        return spread(builder, kind, builder.load(place_of(context, builder, array, *args)))
 
     return kind(array, types.intp), generate
 
@@ -109,10 +109,10 @@ def each(context, array, offset):
 @intrinsic
 def load(context, array, offset):
     """The elements from `offset` on."""
-    kind = _kind(array)
+    kind = kind_of(array)
 
     def generate(context, builder, signature, args):
-        place = builder.bitcast(_place(context, builder, array, *args), kind.llvm.as_pointer())
+        place = builder.bitcast(place_of(context, builder, array, *args), kind.llvm.as_pointer())
         return builder.load(place, align=kind.bytes)
 
     return kind(array, types.intp), generate
@@ -123,7 +123,7 @@ def store(context, array, offset, value):
     """Put the lanes to the elements from `offset` on."""
 
     def generate(context, builder, signature, args):
-        place = builder.bitcast(_place(context, builder, array, *args[:2]), value.llvm.as_pointer())
+        place = builder.bitcast(place_of(context, builder, array, *args[:2]), value.llvm.as_pointer())
         builder.store(args[2], place, align=value.bytes)
         return context.get_dummy_value()
 
@@ -133,18 +133,18 @@ def store(context, array, offset, value):
 def _apart(context: Any, builder: Any, kind: Lanes, array: Any, args: Any) -> tuple[Any, Any, Any, str]:
     """For (array, offset, pitch, count): places of lanes, their alignment, which to touch, and a name's ending"""
     value, offset, pitch, count = args
-    numbers = kind.constant(_I64, range(kind.count))
-    steps = builder.mul(_spread(builder, kind, pitch), kind.constant(_I64, range(0, _BYTES, kind.bytes)))
-    first = builder.ptrtoint(_place(context, builder, array, value, offset), _I64)
-    places = builder.inttoptr(builder.add(_spread(builder, kind, first), steps), kind.of(ir.PointerType()))
-    touched = builder.icmp_signed("<", numbers, _spread(builder, kind, count))
-    return places, ir.Constant(_I32, kind.bytes), touched, f"v{kind.count}f{8 * kind.bytes}.v{kind.count}p0"
+    numbers = kind.constant(I64, range(kind.count))
+    steps = builder.mul(spread(builder, kind, pitch), kind.constant(I64, range(0, BYTES, kind.bytes)))
+    first = builder.ptrtoint(place_of(context, builder, array, value, offset), I64)
+    places = builder.inttoptr(builder.add(spread(builder, kind, first), steps), kind.of(ir.PointerType()))
+    touched = builder.icmp_signed("<", numbers, spread(builder, kind, count))
+    return places, ir.Constant(I32, kind.bytes), touched, f"v{kind.count}f{8 * kind.bytes}.v{kind.count}p0"
 
 
 @intrinsic
 def gather(context, array, offset, pitch, count):
     """The elements at offset, offset + pitch, ...: `count` of them, and zeros in other lanes."""
-    kind = _kind(array)
+    kind = kind_of(array)
 
     def generate(context, builder, signature, args):
         places, align, touched, name = _apart(context, builder, kind, array, args)
@@ -218,8 +218,8 @@ def from_lane(context, first, value, otherwise):
     """`value` in lanes first, first + 1, ..., `otherwise` in those before."""
 
     def generate(context, builder, signature, args):
-        numbers = value.constant(_I64, range(value.count))
-        return builder.select(builder.icmp_signed(">=", numbers, _spread(builder, value, args[0])), args[1], args[2])
+        numbers = value.constant(I64, range(value.count))
+        return builder.select(builder.icmp_signed(">=", numbers, spread(builder, value, args[0])), args[1], args[2])
 
     return value(types.intp, value, value), generate
 
@@ -239,7 +239,7 @@ _exp_of_each = _function("exp")
 
 @intrinsic
 def _constant(context, like, number):
-    return like(like, types.float64), lambda context, builder, _, args: _spread(
+    return like(like, types.float64), lambda context, builder, _, args: spread(
         builder, like, builder.fptrunc(args[1], like.llvm.element)
     )
 
@@ -249,8 +249,8 @@ def _power_of_two(context, n):
     """2^n in float32, of whole numbers from -127 (where it is 0) to 128 (Inf)."""
 
     def generate(context, builder, signature, args):
-        biased = builder.add(builder.fptosi(args[0], n.of(_I32)), n.constant(_I32, [127] * n.count))
-        return builder.bitcast(builder.shl(biased, n.constant(_I32, [23] * n.count)), n.llvm)
+        biased = builder.add(builder.fptosi(args[0], n.of(I32)), n.constant(I32, [127] * n.count))
+        return builder.bitcast(builder.shl(biased, n.constant(I32, [23] * n.count)), n.llvm)
 
     return n(n), generate
 

@@ -7,6 +7,7 @@ from typing import Any
 from ownt import device as devices
 from ownt import memory
 from ownt.arena import Mark
+from ownt.layout import FROM_LAST, channels_last
 from ownt.tensor import Tensor
 from ownt.thread import state
 
@@ -19,6 +20,17 @@ def empty(shape: tuple[int, ...], like: Tensor | None = None, dtype: Any = None,
     place = devices.of(array)
     arena = state.scratch.get(place) or memory.scratch(place)
     return arena.empty(shape, array.dtype if dtype is None else dtype, kind)
+
+
+def images(shape: tuple[int, ...], like: Tensor, dtype: Any = None) -> Tensor:
+    """An uninitialised scratch tensor of images (N, C, H, W) whose channels lie last in memory."""
+    n, channels, height, width = shape
+    return empty((n, height, width, channels), like, dtype).transpose(FROM_LAST)
+
+
+def alike(x: Tensor) -> Tensor:
+    """An uninitialised scratch tensor of the shape, dtype and layout of `x`."""
+    return images(x.shape, x) if channels_last(x._array) else empty(x.shape, x)
 
 
 def mark(device: str | None = None) -> Mark:

@@ -1,0 +1,89 @@
+"""Recipes: results that are made again when a gradient needs them, instead of being kept.
+
+An op whose result costs little to make again from what the op saved anyway says how (`op.remakes`). Whoever saves
+that result for a gradient then saves its recipe, and the result's memory is free as soon as the forward pass is done
+with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+
+from ownt import Tensor, scratch
+from ownt.kernel import Out
+
+
+@final
+class Recipe:
+    """How to make one result again. Those who need it at the same time share what is made."""
+
+    __slots__ = ("_made", "_op", "_saved", "_shape", "_strides", "_version", "_versions")
+
+    def __init__(self, op: Any, saved: Sequence[Any], result: Tensor) -> None:
+        self._op = op
+        self._saved = saved
+        self._shape = result.shape
+        self._strides = result.strides
+        self._version = result.block.version
+        self._versions = versions(saved)
+        self._made: Tensor | None = None
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether it makes this very tensor: not a view of it, and not what it became by being written to."""
+        array = tensor._array
+        whole = array.shape == self._shape and array.strides == self._strides
+        return whole and tensor._block.version == self._version
+
+    def keep(self) -> Tensor:
+        """The result, which stays as long as the recipe."""
+        self._made = self._make()
+        return self._made
+
+    def _make(self) -> Tensor:
+        """The result. A recipe among what it is made of keeps nothing, so that of a chain two exist at a time."""
+        if self._made is not None:
+            return self._made
+        check(self._op.name, self._saved, self._versions)
+        saved = [part._make() if type(part) is Recipe else part for part in self._saved]
+        made = scratch.alike(saved[0])
+        self._op.remake(saved, Out(made))
+        return made
+
+
+def reduced(saved: Sequence[Any]) -> Sequence[Any]:
+    """What an op saved, with recipes in place of the tensors that have one."""
+    for part in saved:
+        if type(part) is Tensor and part._block.recipe is not None:
+            break
+    else:
+        return saved
+    return tuple([_recipe(part) if type(part) is Tensor else part for part in saved])
+
+
+def _recipe(part: Tensor) -> Tensor | Recipe:
+    recipe = part._block.recipe
+    return recipe if recipe is not None and recipe.is_of(part) else part
+
+
+def restored(saved: Sequence[Any]) -> Sequence[Any]:
+    """What an op saved, with tensors in place of their recipes."""
+    return [part.keep() if type(part) is Recipe else part for part in saved]
+
+
+def versions(saved: Sequence[Any]) -> list[int]:
+    """How often each tensor has been written to."""
+    return [part._block.version for part in saved if type(part) is Tensor]
+
+
+def check(name: str, saved: Sequence[Any], before: list[int]) -> None:
+    """Raises: RuntimeError naming the op if a tensor that it saved has been written to since."""
+    if versions(saved) == before:
+        return
+    for part, version in zip([part for part in saved if type(part) is Tensor], before, strict=True):
+        if part.block.version != version:
+            raise RuntimeError(
+                f"{name}: expected the tensor of shape {part.shape} that it saved for its gradient to be "
+                f"unchanged (version {version}); got version {part.block.version}: it was written in place "
+                "before backward. Write to a clone(), or run backward first"
+            )

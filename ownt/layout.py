@@ -1,0 +1,12 @@
+"""Layouts of images: logically (N, C, H, W), in memory with the channels first or last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+TO_LAST, FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def channels_last(array: Any) -> bool:
+    """Whether it is an array of images whose channels lie last, and not first too."""
+    return array.ndim == 4 and not array.flags.c_contiguous and array.transpose(TO_LAST).flags.c_contiguous
