@@ -9,7 +9,7 @@ from typing import final
 from ag import kernels
 from ag.node import Node
 from ag.slot import SPENT, GradSlot
-from ownt import Tensor
+from ownt import Tensor, timeline
 from ownt.kernel import Out
 from ownt.thread import state
 
@@ -47,6 +47,11 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
         raise ValueError(
             f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
         )
+    with timeline.phase("backward"):
+        _backward(root, grad)
+
+
+def _backward(root: GradSlot, grad: Tensor | None) -> None:
     outer = _running.hooked  # a hook may run a backward of its own
     hooked = _running.hooked = {}
     try:

@@ -58,7 +58,7 @@ def measure(case: str, control: bool) -> dict[str, Any]:
     parameters, loss = {"mlp": mlp, "leaf": leaf}[case]()
     optimizer = nn.AdamW(parameters)
     ownt.memory.reset_peak()
-    by_memray = heap.kept_bytes(lambda: loss().backward(), ("empty", "heap.py"), within=("_allocate", "slot.py"))
+    by_memray = heap.kept_bytes(lambda: loss().backward(), ("empty", "device.py"), within=("_allocate", "slot.py"))
     by_ledger = ownt.memory.ledger.by_kind()["gradient"]
     optimizer.step()
     optimizer.zero_grad()

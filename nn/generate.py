@@ -127,8 +127,8 @@ class Decoder:
         recording = self._recording
         if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)
-            recording.begin()
-            recording.replay(0, len(recording.launches))
+            with recording.again():
+                recording.replay(0, len(recording.launches))
             self.cache.length += 1
         else:
             self._evaluate(self._record)

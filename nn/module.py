@@ -156,18 +156,20 @@ class Module(metaclass=_Named):
     def named_buffers(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
         """(path, tensor) of what is state but not trained."""
         for path, module in self.named_modules(prefix):
-            for name, buffer in module._own_buffers():
+            for name, buffer in module.own_buffers():
                 yield _join(path, name), buffer
 
     def _all_parameters(self, prefix: str = "") -> Iterator[tuple[str, Node]]:
         for path, module in self.named_modules(prefix):
-            for name, node in module._own_parameters():
+            for name, node in module.own_parameters():
                 yield _join(path, name), node
 
-    def _own_parameters(self) -> Iterator[tuple[str, Node]]:
+    def own_parameters(self) -> Iterator[tuple[str, Node]]:
+        """(name, node) of those that are attributes of itself."""
         return ((name, node) for name, node in vars(self).items() if isinstance(node, Node) and node.is_leaf)
 
-    def _own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+    def own_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """(name, tensor) of those that are attributes of itself."""
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Tensor))
 
     def get_submodule(self, path: str) -> Module:
@@ -187,7 +189,7 @@ class Module(metaclass=_Named):
         """
         place, _, name = path.rpartition(".")
         module = self.get_submodule(place)
-        return _named(module, dict(module._own_parameters()), name, "parameter", path)
+        return _named(module, dict(module.own_parameters()), name, "parameter", path)
 
     def apply(self: M, function: Callable[[Module], Any]) -> M:
         """Call `function` with each module in it, those inside first, and with itself last."""
@@ -237,7 +239,7 @@ class Module(metaclass=_Named):
                 node.tensor = converted
                 node.requires_grad = trained
         for module in self.modules():
-            for name, buffer in list(module._own_buffers()):
+            for name, buffer in list(module.own_buffers()):
                 setattr(module, name, _converted(buffer, device, dtype))
         self._rename()
         return self

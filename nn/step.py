@@ -10,7 +10,7 @@ from ag import Node, kernels
 from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
-from ownt import Tensor, asarray, factories, memory, threads
+from ownt import Tensor, asarray, factories, memory, threads, timeline
 from ownt.arena import Arena
 from ownt.capture import Recording
 from ownt.kernel import Out
@@ -124,6 +124,7 @@ class Step:
 
     def _find(self, signature: Hashable) -> tuple[_Recorded | None, str]:
         """A recording that may be replayed now, or why there is none."""
+        self._made = [made for made in self._made if not made.recording.is_untold]
         why = self._spoiled.get(signature, ("",))[-1] or "the first step of these shapes"
         for recorded in reversed(self._made):
             if recorded.signature == signature:
@@ -140,11 +141,11 @@ class Step:
                 if type(value) is Tensor:
                     target.array[...] = value.array
         recording = recorded.recording
-        recording.begin()
-        recording.replay(0, recorded.split)
-        for update in recorded.updates:
-            update.count(self.optimizer, 1.0)
-        recording.replay(recorded.split, len(recording.launches))
+        with recording.again():
+            recording.replay(0, recorded.split)
+            for update in recorded.updates:
+                update.count(self.optimizer, 1.0)
+            recording.replay(recorded.split, len(recording.launches))
 
     def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
         """Run the step; keep the recording of it if it can be replayed."""
@@ -165,7 +166,7 @@ class Step:
             self.optimizer.zero_grad()
         why = recorded.recording.spoiled
         if not why:
-            recorded.finish(self.optimizer, _modules_of(self.loss_function))
+            recorded.finish(self.optimizer, modules_of(self.loss_function))
             self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
             self._made.append(recorded)
         elif len(before) < _TRIES:
@@ -199,17 +200,18 @@ class Step:
             recorded.recording.spoil("the optimizer has a step of its own")
             self.optimizer.step()
             return
-        with recorded.recording.paused():
-            recorded.updates = self.optimizer.updates()
+        with timeline.phase("update"):
+            with recorded.recording.paused():
+                recorded.updates = self.optimizer.updates()
+                for update in recorded.updates:
+                    update.prepare(self.optimizer, 1.0)
+            recorded.split = len(recorded.recording.launches)
             for update in recorded.updates:
-                update.prepare(self.optimizer, 1.0)
-        recorded.split = len(recorded.recording.launches)
-        for update in recorded.updates:
-            update.launch(self.optimizer)
-        self.optimizer.zero_grad()
+                update.launch(self.optimizer)
+            self.optimizer.zero_grad()
 
 
-def _modules_of(function: Any) -> list[Module]:
+def modules_of(function: Any) -> list[Module]:
     """The modules that a function, or a method, knows by itself."""
     code = getattr(function, "__code__", None)
     known = [getattr(function, "__self__", None)]

@@ -96,7 +96,7 @@ def _buffers_kept(model: Module) -> Iterator[None]:
     before = [
         (module, name, buffer, buffer.block.version, buffer.clone())
         for module in dict.fromkeys(model.modules())
-        for name, buffer in module._own_buffers()
+        for name, buffer in module.own_buffers()
     ]
     try:
         yield
@@ -156,7 +156,7 @@ class _Tree:
 
 def _own(module: Module, counted: set[int]) -> list[Node]:
     """Parameters of a module itself that are not among those counted: a tied weight counts once."""
-    own = [node for _, node in module._own_parameters() if id(node) not in counted]
+    own = [node for _, node in module.own_parameters() if id(node) not in counted]
     counted |= set(map(id, own))
     return own
 

@@ -18,7 +18,6 @@ from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import tensor
 from ownt.heap import Block
-from ownt.ledger import ledger
 from ownt.thread import state
 
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
@@ -83,11 +82,13 @@ class Arena:
         """An uninitialised tensor in this arena."""
         dtype = dtypes.get(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        account = ledger.account(kind, state.path if path is None else path)
+        account = self.device.ledger.account(kind, state.path if path is None else path)
         size = (nbytes + self._round) & ~self._round or self._round + 1
         offset = self._take(size)
         block = Block(self, nbytes, account, name, offset, size, self._serial)
         self._live[offset] = weakref.ref(block)
+        if account.ledger.timeline is not None:
+            account.ledger.timeline.made(block, shape, dtype)
         array = self._view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
         return tensor.wrap(array, block)
 
@@ -107,7 +108,10 @@ class Arena:
 
     def release(self, block: Block) -> None:
         """Take a dead block back: from any thread, and in the middle of this arena's own bookkeeping."""
+        ledger = block.account.ledger
         ledger.subtract(block.account, block.nbytes)
+        if ledger.timeline is not None:
+            ledger.timeline.freed(block)
         self._freed.append((block.offset, block.size))
 
     def held_since(self, serial: int) -> list[Block]:

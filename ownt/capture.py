@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, final
 
@@ -17,7 +18,7 @@ from ownt.arena import Arena
 from ownt.heap import Block
 from ownt.kernel import Out
 from ownt.launch import Launch
-from ownt.ledger import Account, Log, ledger
+from ownt.ledger import Account, Log
 from ownt.random import generator
 from ownt.tensor import Tensor, wrap
 from ownt.thread import state
@@ -50,6 +51,7 @@ class Recording:
         self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
         self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
         self._changes = -1
+        self._told: Any = None  # what a timeline was told while the step ran, if there was one
 
     # recording
 
@@ -57,13 +59,16 @@ class Recording:
     def during(self) -> Iterator[None]:
         """Record what this thread launches."""
         trace, self.arena.trace = self.arena.trace, []
+        told = self.arena.device.ledger.timeline
+        first = 0 if told is None else len(told.log)
         self._start = generator.offset
         try:
-            with Log() as log, self._watching():
+            with Log(self.arena.device.ledger) as log, self._watching():
                 yield
         finally:
             self._runs, self.arena.trace = _merged(self.arena.trace), trace
         self._peak = log.peak(_TRANSIENT)
+        self._told = None if told is None else told.log[first:]
         self._drawn = generator.offset - self._start
         self._changes = _changes
         if any(self._is_kept_outside(tensor) for tensor in self.held):
@@ -98,6 +103,7 @@ class Recording:
                 self._blocks[id(block)] = block
         launch.bound = tuple(_loose(part) for part in launch.bound)
         launch.written = [wrap(tensor.array, _nobody) for tensor in launch.written]
+        launch.function = getattr(launch.function, "settled", launch.function)
         self.launches.append(launch)
 
     def spoil(self, what: str) -> None:
@@ -127,20 +133,30 @@ class Recording:
         """Whether it may be replayed at all: no model has changed since, and its memory is still there."""
         return self._changes == _changes and self.arena.has(self._runs)
 
+    @property
+    def is_untold(self) -> bool:
+        """Whether it cannot tell the timeline that is recorded what its replay would hold."""
+        return self._told is None and self.arena.device.ledger.timeline is not None
+
     def in_the_way(self) -> str:
         """What lies in scratch memory that a replay would write to; "" if nothing does."""
         if self.arena is not memory.scratch(self.arena.device):
             return "scratch memory of another thread"
         return self.arena.occupant(self._runs)
 
-    def begin(self) -> None:
-        """Prepare for a replay: the next random numbers, the memory in the ledger, and versions of what it writes."""
+    @contextlib.contextmanager
+    def again(self) -> Iterator[None]:
+        """For a replay: the next random numbers, the memory in the ledger, and versions of what it writes."""
+        began = time.perf_counter()
         key, start = map(int, generator.take(self._drawn))
         for position, offset in self._positions:
             position[0], position[1] = key, start + offset
-        ledger.visit(self._peak)
+        self.arena.device.ledger.visit(self._peak)
         for block in self._blocks.values():
             block.version += 1
+        yield
+        if self.arena.device.ledger.timeline is not None:
+            self.arena.device.ledger.timeline.again(self._told, began)
 
     def replay(self, first: int, last: int) -> None:
         """Run launches number first ... last - 1 again."""

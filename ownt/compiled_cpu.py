@@ -16,7 +16,6 @@ far the arrays lie apart, and a sum made in vectors is rounded otherwise.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 import zlib
@@ -25,19 +24,17 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any, final
 
-import llvmlite.binding
 import numba
 import numpy
 from numba import prange, types
-from numba.core import cgutils, event
-from numba.extending import get_cython_function_address, intrinsic, overload
+from numba.core import event
+from numba.extending import overload
 
 from ownt import threads
 from ownt.thread import apart
 
 __all__ = [
-    "HEAVY", "NORMAL", "PIECE", "SMALL", "TRANSPOSED", "address", "blocks", "compiled", "exp", "flat", "gemm",
-    "hold_blas", "largest", "prange", "release_blas",
+    "HEAVY", "PIECE", "SMALL", "blocks", "compiled", "exp", "flat", "largest", "prange",
 ]  # fmt: skip
 
 FAST = {"reassoc", "contract", "nsz"}  # not what assumes that no NaN or Inf occurs, nor approximations of its own
@@ -45,10 +42,9 @@ OPTIONS: dict[str, Any] = {"fastmath": FAST, "error_model": "numpy", "nogil": Tr
 SMALL = 1 << 14  # elements below which a second thread does not pay
 HEAVY = 1 << 12  # the same where each takes much arithmetic
 PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's first-level cache
-NORMAL, TRANSPOSED = ord("N"), ord("T")  # as BLAS calls them
 
 
-_SOURCES = (Path(__file__), Path(__file__).with_name("lanes_cpu.py"))
+_SOURCES = [Path(__file__).with_name(f"{name}_cpu.py") for name in ("compiled", "blas", "lanes", "tile")]
 _OWN_CODE = f"{zlib.crc32(b''.join(path.read_bytes() for path in _SOURCES)):08x}"  # kernels are made of it too
 
 
@@ -74,6 +70,10 @@ class Compiled:
         """
         if key[1] and not (self.parallel and threads.has_pool()):
             key = key[0], False
+        return self._made.get(key) or _Variant(self, key)
+
+    def variant(self, key: tuple[Any, bool]) -> Callable[..., Any]:
+        """That of one key, compiled unless it is."""
         found = self._made.get(key)
         if found is None:
             found = self._made[key] = self._make(*key)
@@ -90,6 +90,23 @@ class Compiled:
                 raise
             _say(f"ownt: {error}: it is compiled again in each process. Set NUMBA_CACHE_DIR to a folder to write to")
             return apart(numba.njit(signature, parallel=parallel, **OPTIONS), function)
+
+
+@final
+class _Variant:
+    """A function that is compiled when it is first called: a launch that is never run compiles nothing."""
+
+    def __init__(self, whole: Compiled, key: tuple[Any, bool]) -> None:
+        self.whole = whole
+        self.key = key
+
+    @property
+    def settled(self) -> Callable[..., Any]:
+        """The compiled function itself."""
+        return self.whole.variant(self.key)
+
+    def __call__(self, *args: Any) -> None:
+        self.settled(*args)
 
 
 def compiled(signature: str, parallel: bool = False) -> Callable[[Callable[..., Any]], Compiled]:
@@ -202,89 +219,3 @@ def _(row):
         return integer(top).view(real)
 
     return by_bits
-
-
-# BLAS
-
-
-@intrinsic
-def address(context: Any, array: Any, offset: Any) -> Any:
-    """A pointer to the element at `offset`, counted in elements from the first."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
-
-    return types.CPointer(array.dtype)(array, types.intp), generate
-
-
-@intrinsic
-def _reference(context: Any, value: Any) -> Any:
-    """A pointer to a value, as Fortran takes its arguments."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return cgutils.alloca_once_value(builder, args[0])
-
-    return types.CPointer(value)(value), generate
-
-
-def _gemm(name: str, real: Any) -> Any:
-    """SciPy's ?gemm: registered by name, because code that holds an address could not be cached."""
-    llvmlite.binding.add_symbol(f"ownt_{name}", get_cython_function_address("scipy.linalg.cython_blas", name))
-    flag, number, array = types.CPointer(types.int8), types.CPointer(types.int32), types.CPointer(real)
-    arguments = (flag, flag, number, number, number, array, array, number, array, number, array, array, number)
-    return types.ExternalFunction(f"ownt_{name}", types.void(*arguments))
-
-
-_SGEMM, _DGEMM = _gemm("sgemm", types.float32), _gemm("dgemm", types.float64)
-
-
-def gemm(
-    flag_a: int, flag_b: int, m: int, n: int, k: int, alpha: float, a: Any, lead_a: int, b: Any, lead_b: int,
-    beta: float, c: Any, lead_c: int,
-) -> None:  # fmt: skip
-    """c = alpha a b + beta c, row-major, a (m, k), b (k, n), on one thread; see `address`.
-
-    flag: NORMAL, or TRANSPOSED for a matrix stored by columns; lead: elements from one row (column) to the next.
-    """
-
-
-@overload(gemm, inline="never")
-def _(flag_a, flag_b, m, n, k, alpha, a, lead_a, b, lead_b, beta, c, lead_c):
-    routine, real = (_SGEMM, numpy.float32) if c.dtype == types.float32 else (_DGEMM, numpy.float64)
-    i8, i32 = numpy.int8, numpy.int32
-
-    def call(flag_a, flag_b, m, n, k, alpha, a, lead_a, b, lead_b, beta, c, lead_c):
-        routine(  # row-major c = a b is column-major cᵀ = bᵀ aᵀ
-            _reference(i8(flag_b)), _reference(i8(flag_a)),
-            _reference(i32(n)), _reference(i32(m)), _reference(i32(k)),
-            _reference(real(alpha)), b, _reference(i32(lead_b)), a, _reference(i32(lead_a)),
-            _reference(real(beta)), c, _reference(i32(lead_c)),
-        )  # fmt: skip
-
-    return call
-
-
-def _symbol(name: str, function: Any) -> None:
-    llvmlite.binding.add_symbol(name, ctypes.cast(function, ctypes.c_void_p).value)
-
-
-_symbol("ownt_blas_get", threads.scipys_blas.c_function("get_num_threads"))
-_symbol("ownt_blas_set", threads.scipys_blas.c_function("set_num_threads"))
-_get_threads = types.ExternalFunction("ownt_blas_get", types.int32())
-_set_threads = types.ExternalFunction("ownt_blas_set", types.void(types.int32))
-
-
-@numba.njit
-def hold_blas() -> int:
-    """Hold SciPy's BLAS to one thread, in a kernel that calls `gemm`; what to give to `release_blas` at its end."""
-    before = _get_threads()
-    if before != 1:
-        _set_threads(numpy.int32(1))
-    return before
-
-
-@numba.njit
-def release_blas(before: int) -> None:
-    """Give BLAS its threads back. Of kernels that overlap in time, the first gives back, the others found 1."""
-    if before != 1:
-        _set_threads(numpy.int32(before))

@@ -5,11 +5,12 @@ What a model keeps (parameters, optimizer state, gradients) are heap allocations
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, final
 
 from ownt import device as devices
 from ownt import tensor
-from ownt.ledger import Account, ledger
+from ownt.ledger import Account
 from ownt.thread import state
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Block:
         self.version = 0
         self.holders = 0
         self.dead = False
-        ledger.add(account, nbytes)
+        account.ledger.add(account, nbytes)
 
     def __del__(self) -> None:
         source = self.source
@@ -73,9 +74,12 @@ class Block:
 
     def rebook(self, kind: str, path: str) -> None:
         """Book these bytes under another kind and module path, as when a tensor becomes a parameter."""
+        ledger = self.account.ledger
         account = ledger.account(kind, path)
         ledger.move(self.account, account, self.nbytes)
         self.account = account
+        if ledger.timeline is not None:
+            ledger.timeline.rebooked(self)
 
     def __repr__(self) -> str:
         name = f" {self.name!r}" if self.name else ""
@@ -90,13 +94,24 @@ class Heap:
 
     def __init__(self, device: devices.Device) -> None:
         self.device = device
+        self.live: dict[int, tuple[weakref.ref[Block], Any, Any]] = {}  # by identity: blocks, shapes and dtypes
 
     def empty(self, shape: tuple[int, ...], dtype: Any, kind: str, path: str = "", name: str = "") -> tensor.Tensor:
-        array = self.device.xp.empty(shape, dtype)
-        made = tensor.wrap(array, Block(self, array.nbytes, ledger.account(kind, path), name))
+        array = self.device.empty(shape, dtype)
+        account = self.device.ledger.account(kind, path)
+        block = Block(self, array.nbytes, account, name)
+        self.live[id(block)] = weakref.ref(block), shape, array.dtype
+        if account.ledger.timeline is not None:
+            account.ledger.timeline.made(block, shape, array.dtype)
+        made = tensor.wrap(array, block)
         if state.recording is not None:
             state.recording.keep(made)
         return made
 
     def release(self, block: Block) -> None:
+        """A block has died."""
+        self.live.pop(id(block), None)
+        ledger = block.account.ledger
         ledger.subtract(block.account, block.nbytes)
+        if ledger.timeline is not None:
+            ledger.timeline.freed(block)

@@ -24,7 +24,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.launch import Launch
+from ownt.launch import Launch, nothing
 from ownt.tensor import Tensor
 from ownt.thread import apart, state
 
@@ -110,7 +110,11 @@ class Kernel:
             return
         if type(written[0]) is not Out:  # many destinations of one role: what an optimizer updates
             written = [out for part in written for out in part]
-        function, bound = self._bind(written[0].array, arrays, outs)
+        target = written[0].array
+        if type(target) is devices.MetaArray:
+            function, bound = nothing, self._bind_only(target, arrays, outs)
+        else:
+            function, bound = self._bind(target, arrays, outs)
         if state.launch is None:
             function(*bound)
         else:
@@ -132,6 +136,13 @@ class Kernel:
         if not self.casts:
             self._check_dtypes(arrays, target.dtype)
         return self._run_reference, (devices.of(target), arrays, outs)
+
+    def _bind_only(self, target: Any, arrays: list[Any], outs: dict) -> tuple:
+        """Take what workspace a launch would take. (Updates of many tensors, whose tables are long, take none.)"""
+        if any(type(out) is Outs for out in outs.values()):
+            return ()
+        with devices.use(devices.meta):
+            return self._bind(target, arrays, outs)[1]
 
     def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
         with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
@@ -155,10 +166,10 @@ class Kernel:
 
     def _load_overrides(self, device: devices.Device) -> dict[dtypes.DType, Bind]:
         """Import `<file>_<device>.py` beside the kernel's file, if there is one: on first use, not on import."""
-        name = f"{self.reference.__module__}_{device.name}"
+        name = f"{self.reference.__module__}_{device.kernels}"
         if importlib.util.find_spec(name) is not None:
             apart(importlib.import_module, name)
-        found = self._by_array[device.array] = self.overrides.setdefault(device.name, {})
+        found = self._by_array[device.array] = self.overrides.setdefault(device.kernels, {})
         return found
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
+from ownt import device as devices
 from ownt.thread import state
 
 
@@ -57,11 +58,17 @@ Watch = Callable[[Launch], None]
 
 def run(name: str, function: Callable[..., Any], bound: Sequence[Any], written: Sequence[Any] = ()) -> None:
     """Launch what is no kernel: a check of values, a write in place."""
+    if any(type(part) is devices.MetaArray for part in bound):
+        function = nothing
     if state.launch is None:
         function(*bound)
     else:
         traffic = sum(getattr(part, "nbytes", 0) for part in bound)
         state.launch(Launch(name, function, bound, written, traffic))
+
+
+def nothing(*_: Any) -> None:
+    """What a launch on the meta device does."""
 
 
 def not_repeatable(what: str) -> None:

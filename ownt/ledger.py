@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from typing import final
+from typing import Any, final
 
 KINDS = ("parameter", "gradient", "optimizer", "buffer", "activation", "workspace")
 
 
 @final
 class Account:
-    """Bytes of one kind held by one module path."""
+    """Bytes of one kind held by one module path, in a ledger."""
 
-    __slots__ = ("kind", "live", "path")
+    __slots__ = ("kind", "ledger", "live", "path")
 
-    def __init__(self, kind: str, path: str) -> None:
+    def __init__(self, ledger: Ledger, kind: str, path: str) -> None:
+        self.ledger = ledger
         self.kind = kind
         self.path = path
         self.live = 0
@@ -22,7 +23,7 @@ class Account:
 
 @final
 class Ledger:
-    """Every Block books its bytes here when it is made and takes them back when it dies.
+    """Every Block of a device books its bytes here when it is made and takes them back when it dies.
 
     The peak's breakdown is copied when the total first falls after a new maximum, so a rising run of
     allocations costs nothing extra.
@@ -36,6 +37,7 @@ class Ledger:
         self._accounts: dict[tuple[str, str], Account] = {}
         self._at_peak: dict[tuple[str, str], int] = {}
         self._rising = False
+        self.timeline: Any = None  # the ownt.timeline.Timeline that is recorded; told of blocks
         self.logs: dict[int, Log] = {}  # by thread: those told of what it adds and subtracts
         self._lock = threading.RLock()  # re-entrant: a garbage collection inside may free a Block
 
@@ -48,7 +50,7 @@ class Ledger:
         if found is None:
             if kind not in KINDS:
                 raise ValueError(f"unknown kind of memory {kind!r}: expected one of {', '.join(KINDS)}")
-            found = self._accounts.setdefault((kind, path), Account(kind, path))
+            found = self._accounts.setdefault((kind, path), Account(self, kind, path))
         return found
 
     def add(self, account: Account, size_bytes: int) -> None:
@@ -128,21 +130,22 @@ class Ledger:
 
 @final
 class Log:
-    """What this thread adds to the ledger and subtracts inside, in order: `with Log() as log: ...`."""
+    """What this thread adds to a ledger and subtracts inside, in order: `with Log(ledger) as log: ...`."""
 
-    def __init__(self) -> None:
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
         self.events: list[tuple[Account, int]] = []
 
     def __enter__(self) -> Log:
-        self._outer = ledger.logs.get(threading.get_ident())
-        ledger.logs[threading.get_ident()] = self
+        self._outer = self.ledger.logs.get(threading.get_ident())
+        self.ledger.logs[threading.get_ident()] = self
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._outer is None:
-            del ledger.logs[threading.get_ident()]
+            del self.ledger.logs[threading.get_ident()]
         else:
-            ledger.logs[threading.get_ident()] = self._outer
+            self.ledger.logs[threading.get_ident()] = self._outer
 
     def peak(self, kinds: tuple[str, ...]) -> dict[Account, int]:
         """Bytes of some kinds by account when there were most of them."""
@@ -162,4 +165,4 @@ class Log:
         return {account: count for account, count in (live if rising else peak).items() if count}
 
 
-ledger = Ledger()
+ledger = Ledger()  # the CPU's

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ownt import device as devices
 from ownt.arena import Arena
 from ownt.heap import Block, Heap
-from ownt.ledger import KINDS, Account, ledger
+from ownt.ledger import KINDS, Account, Ledger, ledger
 from ownt.report import Report
 from ownt.thread import state
+from ownt.timeline import Timeline, active
 
 __all__ = [
     "KINDS",
@@ -20,13 +24,14 @@ __all__ = [
     "external",
     "heap",
     "ledger",
+    "record",
     "report",
     "reset_peak",
     "resident_bytes",
     "scratch",
 ]
 
-_EXTERNAL = Account("external memory", "")
+_EXTERNAL = Account(Ledger(), "external memory", "")
 _heaps: dict[str, Heap] = {}
 
 
@@ -34,6 +39,13 @@ def heap(device: str | devices.Device | None = None) -> Heap:
     """Where a model's memory on a device comes from."""
     place = devices.get(device)
     return _heaps.get(place.name) or _heaps.setdefault(place.name, Heap(place))
+
+
+def forget_heap(device: devices.Device, other: Heap | None = None) -> None:
+    """Have a device begin a new heap, or go on with another, whatever lives in the one that it has."""
+    _heaps.pop(device.name, None)
+    if other is not None:
+        _heaps[device.name] = other
 
 
 def external() -> Block:
@@ -47,9 +59,35 @@ def scratch(device: str | devices.Device | None = None) -> Arena:
     return state.scratch.get(place) or state.scratch.setdefault(place, Arena(device=place))
 
 
-def report() -> Report:
-    """Who holds which bytes, by kind and by module, now and at the peak."""
-    return Report.now(list(state.scratch.values()), resident_bytes())
+def report(device: str | devices.Device | None = None) -> Report:
+    """Who holds which bytes of a device, by kind and by module, now and at the peak."""
+    place = devices.get(device)
+    arenas = [arena for arena in state.scratch.values() if arena.device is place]
+    return Report.of(place.ledger, arenas, resident_bytes())
+
+
+@contextlib.contextmanager
+def record(title: str = "", device: str | devices.Device | None = None) -> Iterator[Timeline]:
+    """Note who takes and gives back which memory of a device when: `with ownt.memory.record() as timeline: ...`.
+
+    A step of nn.Step is run as it is once more, so that it can be watched; its replays are told from that.
+    """
+    place = devices.get(device)
+    timeline = Timeline(place.ledger, title)
+    timeline.begin(_there(place))
+    with active(timeline):
+        yield timeline
+    timeline.report = report(place).recorded_by(timeline)
+
+
+def _there(place: devices.Device) -> Iterator[tuple[Block, Any, Any]]:
+    """(block, shape, dtype) of what is on a device; the latter are None of scratch memory."""
+    for block in scratch(place).held_since(-1):
+        yield block, None, None
+    for reference, shape, dtype in list(heap(place).live.values()):
+        found = reference()
+        if found is not None:
+            yield found, shape, dtype
 
 
 def reset_peak() -> None:

@@ -116,6 +116,8 @@ def fill(array: Any, draw: Any, outputs: int) -> None:
     not_repeatable("random numbers were drawn by no op")
     flat = array.reshape(-1)
     key, offset = map(int, generator.take(flat.size * outputs + (outputs > 1)))
+    if not devices.of(array).runs():
+        return
     offset = -(-offset // outputs)  # a multiple of `outputs`, so that no output serves two draws
     xp = devices.module(array)
     for start in range(0, flat.size, 1 << 16):

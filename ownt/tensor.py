@@ -196,7 +196,7 @@ class Tensor:
     def item(self) -> Any:
         """Its one element as a Python number."""
         launch.not_repeatable("a tensor was read")
-        return self.array.item()
+        return devices.of(self._array).to_host(self.array).item()
 
     def tolist(self) -> Any:
         return self.numpy().tolist()
@@ -228,6 +228,8 @@ class Tensor:
         if self._block.dead:
             return f"Tensor(reclaimed, shape={self.shape}, dtype={self.dtype})"
         place = "" if self.device == "cpu" else f", device={self.device}"
+        if not devices.of(self._array).runs():
+            return f"Tensor(no data, shape={self.shape}, dtype={self.dtype}{place})"
         xp = devices.module(self._array)
         launch.not_repeatable("a tensor was shown")
         values = xp.array2string(self._array, separator=", ", prefix="Tensor(")
@@ -268,7 +270,8 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
     if dtype is None and array.dtype.kind == "f" and not hasattr(values, "dtype"):
         dtype = dtypes.default
     wanted = dtypes.get(array.dtype if dtype is None else dtype)
-    if array is values and array.dtype == wanted:
+    shared = array is values or (place is devices.meta and devices.is_array(values))
+    if shared and array.dtype == wanted:
         return wrap(array, memory.external())
     return _copied(array, wanted)
 

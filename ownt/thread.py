@@ -12,6 +12,7 @@ from typing import Any, final
 class _State(threading.local):
     path: str = ""  # module path, e.g. "blocks.0.attn"
     op: str = ""  # the op whose kernels are being launched
+    device: Any = None  # where tensors are made unless something else is said
     replay: tuple[int, int] | None = None  # where this thread draws random numbers again; see ownt.random
     launch: Callable[[Any], None] | None = None  # who watches launches, and runs them; see ownt.launch
     recording: Any = None  # the ownt.capture.Recording in progress

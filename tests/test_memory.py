@@ -17,7 +17,7 @@ import ag
 import nn
 import ownt
 from ag.slot import GradSlot
-from ownt.heap import Heap
+from ownt.device import Device
 from ownt.memory import ledger
 
 pytestmark = pytest.mark.memory
@@ -96,7 +96,7 @@ def by_tracemalloc(loss: Callable[[], ag.Node]) -> int:
     finally:
         tracemalloc.stop()
     data = tracemalloc.DomainFilter(inclusive=True, domain=np.lib.tracemalloc_domain)
-    heap = tracemalloc.Filter(inclusive=True, filename_pattern="*/ownt/heap.py")
+    heap = tracemalloc.Filter(inclusive=True, filename_pattern="*/ownt/device.py")
     return sum(s.size for s in snapshot.filter_traces([data]).filter_traces([heap]).statistics("filename"))
 
 
@@ -115,11 +115,11 @@ def by_memray(loss: Callable[[], ag.Node], folder: Path) -> int:
 
 
 def is_gradient(record) -> bool:
-    """Whether a GradSlot asked the heap for it, and Heap.empty is the innermost caller: no Python object of ours."""
+    """Whether a GradSlot asked the heap for it, and Device.empty is the innermost caller: no Python object of ours."""
     calls = [(function, Path(file).name, line) for function, file, line in record.stack_trace()]
-    source, first = inspect.getsourcelines(Heap.empty)
+    source, first = inspect.getsourcelines(Device.empty)
     function, file, line = calls[0] if calls else ("", "", 0)
-    in_heap = (function, file) == ("empty", "heap.py") and first <= line < first + len(source)
+    in_heap = (function, file) == ("empty", "device.py") and first <= line < first + len(source)
     return in_heap and ("_allocate", "slot.py") in [call[:2] for call in calls]
 
 

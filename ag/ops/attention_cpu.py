@@ -15,20 +15,8 @@ import numpy
 from ag.ops import attention_narrow_cpu as narrow
 from ag.ops.attention import attention_kernel, attention_vjp, cached_attention_kernel
 from ownt import scratch, threads
-from ownt.compiled_cpu import (
-    NORMAL,
-    OPTIONS,
-    SMALL,
-    TRANSPOSED,
-    address,
-    compiled,
-    exp,
-    gemm,
-    hold_blas,
-    largest,
-    prange,
-    release_blas,
-)
+from ownt.blas_cpu import NORMAL, TRANSPOSED, address, gemm, hold_blas, release_blas
+from ownt.compiled_cpu import OPTIONS, SMALL, compiled, exp, largest, prange
 from ownt.kernel import Out
 
 _QUERIES = 64  # of a tile

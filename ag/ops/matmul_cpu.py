@@ -11,18 +11,8 @@ import numpy
 from ag.ops.matmul import affine_kernel, matmul_kernel
 from ownt import dtype as dtypes
 from ownt import threads
-from ownt.compiled_cpu import (
-    NORMAL,
-    SMALL,
-    TRANSPOSED,
-    address,
-    blocks,
-    compiled,
-    gemm,
-    hold_blas,
-    prange,
-    release_blas,
-)  # fmt: skip
+from ownt.blas_cpu import NORMAL, TRANSPOSED, address, gemm, hold_blas, release_blas
+from ownt.compiled_cpu import SMALL, blocks, compiled, prange
 from ownt.kernel import Out
 
 _SMALL = 1 << 18  # multiplications below which a second thread does not pay

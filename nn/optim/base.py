@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import ag
@@ -12,7 +13,7 @@ from nn.optim import options, saved
 from nn.optim.groups import listed, parameters_of, shown
 from nn.optim.rule import wide
 from nn.optim.update import Update
-from ownt import Tensor, capture, factories
+from ownt import Tensor, capture, factories, timeline
 from ownt.kernel import Kernel
 
 
@@ -90,9 +91,10 @@ class Optimizer:
 
     def step(self, *, grad_factor: float = 1.0) -> None:
         """Update every parameter that has a gradient, which is multiplied by `grad_factor` first."""
-        for update in self.updates():
-            update.prepare(self, grad_factor)
-            update.launch(self)
+        with timeline.phase("update"):
+            for update in self.updates():
+                update.prepare(self, grad_factor)
+                update.launch(self)
 
     def updates(self) -> list[Update]:
         """How the parameters that have gradients now are updated, by groups, dtypes and devices."""
@@ -109,6 +111,16 @@ class Optimizer:
             made[key] = update
         self._updates = made
         return list(made.values())
+
+    @contextlib.contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Have steps inside leave no trace in what is kept; tensors that were there are written to all the same."""
+        kept, updates = self.state, self._updates
+        self.state, self._updates = {node: dict(values) for node, values in kept.items()}, {}
+        try:
+            yield
+        finally:
+            self.state, self._updates = kept, updates
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Free the gradients, or fill them with zeros."""

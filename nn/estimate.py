@@ -1,0 +1,128 @@
+"""estimate: the memory of a training step, without its numbers and without its memory.
+
+The step runs on the meta device: the same code asks the same arenas for the same bytes, and launches do nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ag import Node, zero_grad
+from nn.optim import Optimizer
+from nn.step import Step, modules_of
+from ownt import Tensor, memory
+from ownt import device as devices
+from ownt.heap import Block
+from ownt.layout import FROM_LAST, TO_LAST, channels_last
+from ownt.ledger import Ledger
+from ownt.memory import Report
+from ownt.random import generator
+from ownt.tensor import wrap
+from ownt.thread import state
+
+
+def estimate(function: Any, *inputs: Any, optimizer: Optimizer | None = None, title: str = "") -> Report:
+    """The report of a training step: what it would hold, at the peak too, and who holds most then.
+
+    function:  an nn.Step, or a function of the inputs that gives the loss; then the step is forward, backward and,
+               if there is an optimizer, its update, in a plain loop
+    inputs:    arrays or tensors, of which only shapes and dtypes count
+
+    Of the second step, in which the optimizer's state is there already. Model, optimizer and random numbers are left
+    as they were; a model made under `ownt.device.use("meta")` takes no memory at all.
+    Raises: RuntimeError if the step reads a value, for there is none.
+    """
+    step = function if isinstance(function, Step) else None
+    optimizer = optimizer if step is None else step.optimizer
+    loss_function = function if step is None else step.loss_function
+    nodes, tensors = _parts(loss_function, optimizer, inputs)
+    unchanged = contextlib.nullcontext() if optimizer is None else optimizer.unchanged()
+    with _apart(), _without_data(nodes, tensors), unchanged:
+        run: Callable[..., Any] = _plain(loss_function, nodes, optimizer)
+        if step is not None:
+            run = Step(loss_function, step.optimizer, max_norm=step.max_norm)
+        with memory.record(device="meta"):  # so that a Step has seen itself once, and replays
+            run(*inputs)
+        with memory.record(title, "meta") as timeline:
+            run(*inputs)
+    return timeline.report
+
+
+def _plain(function: Callable[..., Node], nodes: list[Node], optimizer: Optimizer | None) -> Callable[..., None]:
+    """A step of a plain loop."""
+
+    def run(*inputs: Any) -> None:
+        loss = function(*inputs)
+        loss.backward()
+        if optimizer is not None:
+            optimizer.step()
+        zero_grad(nodes)
+
+    return run
+
+
+def _parts(function: Any, optimizer: Optimizer | None, inputs: tuple[Any, ...]) -> tuple[list[Node], list[Tensor]]:
+    """Parameters, and all tensors, of a step: what its function knows, the optimizer, and the inputs."""
+    modules = {module: None for part in modules_of(function) for module in part.whole().modules()}
+    nodes = {node: None for module in modules for _, node in module.own_parameters()}
+    states: list[Any] = []
+    if optimizer is not None:
+        nodes |= dict.fromkeys(optimizer.parameters)
+        states = [value for values in optimizer.state.values() for value in values.values()]
+    nodes |= {value: None for value in inputs if isinstance(value, Node)}
+    tensors = [node.tensor for node in nodes]
+    tensors += [buffer for module in modules for _, buffer in module.own_buffers()]
+    tensors += [value for value in (*states, *inputs) if isinstance(value, Tensor)]
+    return list(nodes), list({id(tensor): tensor for tensor in tensors}.values())
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """The meta device as if nothing had been made on it yet, for what is made inside."""
+    meta = devices.meta
+    ledger, arena, heap, position = meta.ledger, state.scratch.pop(meta, None), memory.heap(meta), generator.state
+    meta.ledger = Ledger()
+    memory.forget_heap(meta)
+    try:
+        with devices.use(meta):
+            yield
+    finally:
+        meta.ledger, generator.state = ledger, position
+        memory.forget_heap(meta, heap)
+        state.scratch.pop(meta, None)
+        if arena is not None:
+            state.scratch[meta] = arena
+
+
+@contextlib.contextmanager
+def _without_data(nodes: list[Node], tensors: list[Tensor]) -> Iterator[None]:
+    """Tensors on the meta device, under their names in the ledger, and without gradients; put back at the end."""
+    before = [(tensor, tensor._array, tensor._block) for tensor in tensors]
+    slots = [(node.slot, node.slot.device, node.slot.tensor) for node in nodes if node.slot is not None]
+    blocks: dict[int, Block] = {}
+    try:
+        for tensor, array, block in before:
+            made = _twin(array, block)
+            tensor._array, tensor._block = made._array, blocks.setdefault(id(block), made._block)
+            del made
+        for slot, _, _ in slots:
+            slot.device, slot.tensor = devices.meta, None
+        yield
+    finally:
+        for tensor, array, block in before:
+            tensor._array, tensor._block = array, block
+        for slot, device, grad in slots:
+            slot.device, slot.tensor = device, grad
+
+
+def _twin(array: Any, block: Block) -> Tensor:
+    """A tensor without data like one there is."""
+    if block.source is None:
+        return wrap(devices.meta.empty(array.shape, array.dtype), memory.external())
+    account = block.account
+    last = channels_last(array)
+    shape = array.transpose(TO_LAST).shape if last else array.shape
+    made = memory.heap(devices.meta).empty(shape, array.dtype, account.kind, account.path, block.name)
+    return made.transpose(FROM_LAST) if last else made
