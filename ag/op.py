@@ -120,9 +120,10 @@ class Op:
         return trim
 
     def remakes(self, remake: Callable[..., None]) -> Callable[..., None]:
-        """Register how to make the result again: `remake(saved, out)`; it lies as the first tensor saved does.
+        """Register how to make the result again: `remake(saved, out)`, for which a `keeps` has to keep what it takes.
 
-        Gradients that need the result then do not keep it; see ag.remake.
+        Gradients that need the result then do not keep it; see ag.remake. An op of which that is wanted now and then
+        saves whether it is, as its last.
         """
         self.remake = remake
         return remake
@@ -182,7 +183,7 @@ class Op:
             saved = self.trim(saved, *slots)
         slot = GradSlot(y)
         slot.record = Record(self, saved, slots, next_sequence(), state.path)
-        if self.remake is not None:
+        if self.remake is not None and saved[-1] is not False:
             y._block.recipe = Recipe(self, slot.record.saved, y)
         source = slots[0] if self.view else None
         if source is not None and (source.is_contiguous or not self.view["same_order"]):  # type: ignore[index]

@@ -12,19 +12,21 @@ from typing import Any, final
 
 from ownt import Tensor, scratch
 from ownt.kernel import Out
+from ownt.layout import channels_last
 
 
 @final
 class Recipe:
     """How to make one result again. Those who need it at the same time share what is made."""
 
-    __slots__ = ("_made", "_op", "_saved", "_shape", "_strides", "_version", "_versions")
+    __slots__ = ("_last", "_made", "_op", "_saved", "_shape", "_strides", "_version", "_versions")
 
     def __init__(self, op: Any, saved: Sequence[Any], result: Tensor) -> None:
         self._op = op
         self._saved = saved
         self._shape = result.shape
         self._strides = result.strides
+        self._last = channels_last(result.array)
         self._version = result.block.version
         self._versions = versions(saved)
         self._made: Tensor | None = None
@@ -46,7 +48,7 @@ class Recipe:
             return self._made
         check(self._op.name, self._saved, self._versions)
         saved = [part._make() if type(part) is Recipe else part for part in self._saved]
-        made = scratch.alike(saved[0])
+        made = (scratch.images if self._last else scratch.empty)(self._shape, saved[0])
         self._op.remake(saved, Out(made))
         return made
 

@@ -19,7 +19,7 @@ from nn.attention import MultiheadAttention
 from nn.container import ModuleDict, ModuleList, Sequential
 from nn.conv import AdaptiveAvgPool2d, AvgPool2d, Conv2d, MaxPool2d
 from nn.errors import InputError
-from nn.estimate import estimate
+from nn.estimate import estimate, largest_batch
 from nn.gpt import GPT, GPTConfig
 from nn.layers import Dropout, Embedding, Flatten, Identity, Linear
 from nn.losses import BCEWithLogitsLoss, CrossEntropyLoss, KLDivLoss, L1Loss, MSELoss, NLLLoss, SmoothL1Loss
@@ -98,9 +98,11 @@ __all__ = [
     "clip_grad_norm_",
     "clip_grad_value_",
     "data",
-    "decay_groups", "estimate",
+    "decay_groups",
+    "estimate",
     "generate",
     "init",
+    "largest_batch",
     "optim",
     "resnet18",
     "resnet34",

@@ -1,4 +1,4 @@
-"""The command line: `ownt train`, `ownt sample`, `ownt memory-check`."""
+"""The command line: `ownt train`, `ownt sample`, `ownt memory`, `ownt memory-check`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 
 import ownt
-from nn import generate, memory_check, presets, saving, train
+from nn import generate, memory_check, memory_report, presets, saving, train
 from nn.errors import InputError
 from nn.gpt import GPT
 from nn.progress import Display, log_to
@@ -106,6 +106,15 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[Any], int], str]
         lambda arguments: tyro.cli(SampleConfig, args=arguments, prog="ownt sample"),
         run_sample,
         "write texts with a saved model",
+    ),
+    "memory": (
+        lambda arguments: tyro.cli(
+            tyro.conf.configure(tyro.conf.FlagConversionOff)(memory_report.MemoryConfig),
+            args=arguments,
+            prog="ownt memory",
+        ),
+        memory_report.run,
+        "say what a training step would hold",
     ),
     "memory-check": (
         lambda arguments: tyro.cli(memory_check.CheckConfig, args=arguments, prog="ownt memory-check"),

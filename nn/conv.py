@@ -18,6 +18,7 @@ class Conv2d(Module):
 
     padding: zeros around the image, a number or one for each axis; "valid" for none, "same" to keep the size
     groups:  the channels are cut into so many groups, each convolved by itself
+    recompute: whether the result is made again in backward rather than kept: worth it for a few operations a byte
     Shapes: x (N, in_channels, H, W) -> (N, out_channels, OH, OW);
             weight (out_channels, in_channels / groups, KH, KW), bias (out_channels,)
     Weights begin uniform within 1 / sqrt(in_channels / groups * KH * KW).
@@ -35,6 +36,8 @@ class Conv2d(Module):
         groups: int = 1,
         bias: bool = True,
         dtype: Any = None,
+        *,
+        recompute: bool = False,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise InputError(
@@ -48,13 +51,15 @@ class Conv2d(Module):
         self.dilation = pair(dilation, "Conv2d", "dilation", 1)
         self.padding = _padding(padding, self.kernel_size, self.stride, self.dilation)
         self.groups = groups
+        self.recompute = recompute
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         fan_in = shape[1] * shape[2] * shape[3]
         self.weight = ag.param(init.linear_uniform(shape, fan_in, dtype))
         self.bias = ag.param(init.linear_uniform((out_channels,), fan_in, dtype)) if bias else None
 
     def forward(self, x: Any) -> Node:
-        return ag.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+        options = self.stride, self.padding, self.dilation, self.groups, self.recompute
+        return ag.conv2d(x, self.weight, self.bias, *options)
 
     def extra_repr(self) -> str:
         rest = {"padding": (self.padding, (0, 0)), "dilation": (self.dilation, (1, 1)), "groups": (self.groups, 1)}

@@ -23,12 +23,15 @@ from ownt.tensor import wrap
 from ownt.thread import state
 
 
-def estimate(function: Any, *inputs: Any, optimizer: Optimizer | None = None, title: str = "") -> Report:
+def estimate(
+    function: Any, *inputs: Any, optimizer: Optimizer | None = None, accumulate: int = 1, title: str = ""
+) -> Report:
     """The report of a training step: what it would hold, at the peak too, and who holds most then.
 
     function:  an nn.Step, or a function of the inputs that gives the loss; then the step is forward, backward and,
                if there is an optimizer, its update, in a plain loop
     inputs:    arrays or tensors, of which only shapes and dtypes count
+    accumulate: batches like this one in a step
 
     Of the second step, in which the optimizer's state is there already. Model, optimizer and random numbers are left
     as they were; a model made under `ownt.device.use("meta")` takes no memory at all.
@@ -42,20 +45,55 @@ def estimate(function: Any, *inputs: Any, optimizer: Optimizer | None = None, ti
     with _apart(), _without_data(nodes, tensors), unchanged:
         run: Callable[..., Any] = _plain(loss_function, nodes, optimizer)
         if step is not None:
-            run = Step(loss_function, step.optimizer, max_norm=step.max_norm)
+            run = Step(loss_function, step.optimizer, max_norm=step.max_norm).accumulate
         with memory.record(device="meta"):  # so that a Step has seen itself once, and replays
-            run(*inputs)
+            run([inputs] * accumulate)
         with memory.record(title, "meta") as timeline:
-            run(*inputs)
+            run([inputs] * accumulate)
     return timeline.report
+
+
+def largest_batch(
+    function: Any, inputs: Callable[[int], tuple[Any, ...]], budget: int, *, optimizer: Optimizer | None = None,
+    accumulate: int = 1,
+) -> int:  # fmt: skip
+    """The largest batch whose training step stays within a budget at its peak; 0 if not even one example does.
+
+    function, optimizer, accumulate: as for `estimate`
+    inputs: of a batch of so many examples
+    budget: bytes
+    """
+
+    def left(size: int) -> int:
+        return budget - estimate(function, *inputs(size), optimizer=optimizer, accumulate=accumulate).peak_bytes
+
+    least, rest = 1, left(1)
+    if rest < 0:
+        return 0
+    most, an_example = None, max(1, rest - left(2))  # bytes grow nearly in proportion
+    while most is None or most - least > 1:
+        guess = max(least + 1, least + rest // an_example)
+        size = guess if most is None else min(guess, most - 1)
+        found = left(size)
+        if found < 0:
+            most = size
+            an_example = max(1, (rest - found) // (size - least))
+        else:
+            least, rest = size, found
+            if most is None and rest // an_example == 0:
+                most = least + 1 if left(least + 1) < 0 else None
+                least = least if most else least + 1
+    return least
 
 
 def _plain(function: Callable[..., Node], nodes: list[Node], optimizer: Optimizer | None) -> Callable[..., None]:
     """A step of a plain loop."""
 
-    def run(*inputs: Any) -> None:
-        loss = function(*inputs)
-        loss.backward()
+    def run(batches: list[tuple[Any, ...]]) -> None:
+        for inputs in batches:
+            loss = function(*inputs)
+            loss.backward()
+            del loss
         if optimizer is not None:
             optimizer.step()
         zero_grad(nodes)

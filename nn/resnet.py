@@ -17,8 +17,8 @@ from nn.module import Module
 from nn.norm import BatchNorm2d
 
 
-def _conv(inputs: int, outputs: int, size: int, stride: int = 1) -> Conv2d:
-    return Conv2d(inputs, outputs, size, stride, size // 2, bias=False)
+def _conv(inputs: int, outputs: int, size: int, stride: int = 1, **options: Any) -> Conv2d:
+    return Conv2d(inputs, outputs, size, stride, size // 2, bias=False, **options)
 
 
 class BasicBlock(Module):
@@ -76,12 +76,13 @@ class ResNet(Module):
 
     block:  BasicBlock or Bottleneck; layers: how many of them, in each of four stages
     zero_init_residual: whether each block begins as its shortcut alone
+    checkpoint: whether the last convolution of each Bottleneck is computed again in backward rather than kept
     Shapes: x (N, 3, H, W) -> (N, num_classes)
     """
 
     def __init__(
         self, block: type[BasicBlock | Bottleneck], layers: tuple[int, int, int, int], num_classes: int = 1000,
-        zero_init_residual: bool = False,
+        zero_init_residual: bool = False, checkpoint: bool = False,
     ) -> None:  # fmt: skip
         self.conv1 = Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = BatchNorm2d(64)
@@ -99,6 +100,8 @@ class ResNet(Module):
             elif zero_init_residual and isinstance(module, (BasicBlock, Bottleneck)):
                 weight: Any = module.last_norm.weight
                 init.zeros_(weight)
+            if checkpoint and isinstance(module, Bottleneck):
+                module.conv3.recompute = True
 
     def forward(self, x: Any) -> Node:
         h = self.maxpool(self.bn1(self.conv1(x), relu=True))
@@ -115,7 +118,8 @@ def _stage(block: type[BasicBlock | Bottleneck], inputs: int, width: int, count:
     outputs = width * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
-        shortcut = Sequential(_conv(inputs, outputs, 1, stride), BatchNorm2d(outputs))
+        cheap = stride == 1  # it has four times the channels of its input, which is kept for another's sake
+        shortcut = Sequential(_conv(inputs, outputs, 1, stride, recompute=cheap), BatchNorm2d(outputs))
     first = block(inputs, width, stride, shortcut)
     return Sequential(first, *(block(outputs, width, 1, None) for _ in range(count - 1)))
 

@@ -15,6 +15,7 @@ import ownt
 from nn import data, generate, init, optim, presets, schedule
 from nn.errors import InputError
 from nn.gpt import GPT
+from nn.module import Module
 from nn.optim import Optimizer
 from nn.step import Step
 from nn.tokenizer import CharTokenizer
@@ -52,10 +53,10 @@ class Trainer:
         draw = init.python_normal(self.stream) if config.python_stream else init.normal
         self.model = GPT(shape, draw).to(config.device)
         self.model.tokenizer = self.data.tokenizer
-        self.optimizer = _optimizer(config, self.model)
+        self.optimizer = make_optimizer(config, self.model)
         lowest = config.lr * config.final_lr_fraction
         self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
-        self._step = Step(_share_of_loss(self.model), self.optimizer, max_norm=config.grad_clip)
+        self._step = Step(share_of_loss(self.model), self.optimizer, max_norm=config.grad_clip)
 
     @property
     def grad_norm(self) -> float | None:
@@ -172,12 +173,13 @@ def python_choice(stream: random.Random) -> generate.Choose:
     return lambda weights: stream.choices(range(len(weights)), weights=weights)[0]
 
 
-def _share_of_loss(model: GPT) -> Callable[..., ag.Node]:
+def share_of_loss(model: GPT) -> Callable[..., ag.Node]:
     """A batch's part in the mean loss of several; it knows no Trainer, which would then be in a cycle."""
     return lambda tokens, targets, share: model.loss(tokens, targets) * share
 
 
-def _optimizer(config: presets.TrainConfig, model: GPT) -> Optimizer:
+def make_optimizer(config: presets.TrainConfig, model: Module) -> Optimizer:
+    """The one that settings ask for."""
     first, second = config.betas
     options = {"sgd": {"momentum": first}, "rmsprop": {"alpha": second}}.get(config.optimizer, {"betas": config.betas})
     groups = optim.decay_groups(model, config.weight_decay)

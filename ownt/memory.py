@@ -63,7 +63,7 @@ def report(device: str | devices.Device | None = None) -> Report:
     """Who holds which bytes of a device, by kind and by module, now and at the peak."""
     place = devices.get(device)
     arenas = [arena for arena in state.scratch.values() if arena.device is place]
-    return Report.of(place.ledger, arenas, resident_bytes())
+    return Report.of(place.ledger, arenas, resident_bytes() if place.runs() else 0)
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ class Report:
     """Bytes by kind and by module path, live and at the peak, with the arenas they lie in.
 
     live, peak: {kind: {module path: bytes}}
-    resident:   bytes of the whole process in physical memory
+    resident:   bytes of the whole process in physical memory; 0 if unknown
     timeline:   of a recording, whose peak it is then; None if there was none
     """
 
@@ -143,8 +143,11 @@ class Report:
                 f"{human_bytes(arena.peak)} at the peak, {human_bytes(arena.capacity)} in chunks, "
                 f"{human_bytes(arena.fragmented)} fragmented"
             )
-        rest = human_bytes(max(0, self.resident - self.live_bytes))
-        lines.append(f"process: {human_bytes(self.resident)} resident, {rest} of it interpreter, libraries and code")
+        if self.resident:
+            rest = human_bytes(max(0, self.resident - self.live_bytes))
+            lines.append(
+                f"process: {human_bytes(self.resident)} resident, {rest} of it interpreter, libraries and code"
+            )
         return "\n".join(lines)
 
     def _tree(self) -> list[tuple[str, int, int]]:

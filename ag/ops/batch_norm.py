@@ -144,18 +144,18 @@ def batch_norm(
         running_stats_kernel(*running, eps, stats=Out(stats))
     y = scratch.alike(x)
     batch_norm_kernel(x, stats, gain, shift, residual, relu, out=Out(y))
-    return y, (x, stats, gain, shift, residual, relu, training)
+    return y, (x, stats, gain, shift, residual, relu, training, True)
 
 
 @batch_norm.vjp
 def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dresidual: Any) -> None:
     outs = {"dx": dx, "dgain": dgain, "dshift": dshift, "dresidual": dresidual}
-    batch_norm_vjp(g, *saved, **{name: slot and slot.out() for name, slot in outs.items()})
+    batch_norm_vjp(g, *saved[:-1], **{name: slot and slot.out() for name, slot in outs.items()})
 
 
 @batch_norm.remakes
 def _(saved: Any, out: Out) -> None:
-    batch_norm_kernel(*saved[:-1], out=out)
+    batch_norm_kernel(*saved[:-2], out=out)
 
 
 batch_norm.samples = [

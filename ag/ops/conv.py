@@ -93,23 +93,24 @@ def check(x: Tensor, w: Tensor, b: Tensor | None, groups: int) -> None:
 @op
 def conv2d(
     x: Tensor, w: Tensor, b: Tensor | None = None,
-    stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, groups: int = 1,
+    stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1, groups: int = 1, recompute: bool = False,
 ) -> Any:  # fmt: skip
     """y[n, o] = b[o] + the sum over c, i, j of w[o, c, i, j] x[n, c] shifted by (i, j); zeros around x as padding
 
     Shapes: x (N, C, H, W), w (O, C / groups, KH, KW), b (O,) -> y (N, O, OH, OW), its channels last in memory
+    recompute: whether others' gradients have y made again rather than keep it
     Saves:  x, w
     """
     check(x, w, b, groups)
     slide = window("conv2d", w.shape[2:], stride, padding, dilation)
     y = scratch.images((x.shape[0], w.shape[0], *check_images("conv2d", x, slide)), like=x)
     conv_kernel(x, w, b, slide, groups, out=Out(y))
-    return y, (x, w, slide, groups)
+    return y, (x, w, b, slide, groups, recompute)
 
 
 @conv2d.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
-    x, w, slide, groups = saved
+    x, w, _, slide, groups, _ = saved
     if db:
         last = g.transpose(TO_LAST)
         if last.is_contiguous:
@@ -124,8 +125,15 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
 
 @conv2d.keeps
 def _(saved: Any, dx: Any, dw: Any, db: Any) -> tuple:
-    x, w, *rest = saved
-    return (x if dw else None, w if dx else None, *rest)
+    x, w, b, slide, groups, recompute = saved
+    if not recompute:
+        x, w, b = x if dw else None, w if dx else None, None
+    return x, w, b, slide, groups, recompute
+
+
+@conv2d.remakes
+def _(saved: Any, out: Out) -> None:
+    conv_kernel(*saved[:-1], out=out)
 
 
 conv2d.samples = [
