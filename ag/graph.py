@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from operator import attrgetter
 from typing import final
 
@@ -26,11 +27,15 @@ class _Running(threading.local):
 _running = _Running()
 
 
-def backward(loss: Node, grad: Tensor | None = None) -> None:
+Complete = Callable[[GradSlot], None]  # called with a leaf's slot as soon as nothing more is added to its gradient
+
+
+def backward(loss: Node, grad: Tensor | None = None, complete: Complete | None = None) -> None:
     """Add the gradient of `loss` to the slot of every leaf it was computed from.
 
     `grad` is the gradient of the loss itself, of its shape; 1 for a scalar. What the graph saved is freed
-    on the way: a graph serves one backward.
+    on the way: a graph serves one backward. `complete` may use, and free, a leaf's gradient before the others are
+    there; of leaves with hooks, which run at the end, it is not called.
     Raises: RuntimeError on a second backward, on a constant, and if a saved tensor was changed in place;
             ValueError if `loss` is no scalar and no `grad` is given, or one of another shape.
     """
@@ -48,14 +53,14 @@ def backward(loss: Node, grad: Tensor | None = None) -> None:
             f"backward: expected grad of shape {root.shape} and {root.dtype}; got {grad.shape} and {grad.dtype}"
         )
     with timeline.phase("backward"):
-        _backward(root, grad)
+        _backward(root, grad, complete)
 
 
-def _backward(root: GradSlot, grad: Tensor | None) -> None:
+def _backward(root: GradSlot, grad: Tensor | None, complete: Complete | None) -> None:
     outer = _running.hooked  # a hook may run a backward of its own
     hooked = _running.hooked = {}
     try:
-        run(root, grad)
+        run(root, grad, complete=complete)
         for slot, _ in hooked.values():
             _run_hooks(slot)
     finally:
@@ -64,9 +69,10 @@ def _backward(root: GradSlot, grad: Tensor | None) -> None:
             _add_up(slot, before)
 
 
-def run(root: GradSlot, grad: Tensor | None, since: int = 0) -> None:
+def run(root: GradSlot, grad: Tensor | None, since: int = 0, complete: Complete | None = None) -> None:
     """Walk back from `root`, as far as the leaves and what was recorded before sequence number `since`."""
     order, _ = reachable(root, since)
+    last = {} if complete is None else _last_uses(order)
     if grad is None:
         kernels.fill(1, out=root.out())
     else:
@@ -78,6 +84,8 @@ def run(root: GradSlot, grad: Tensor | None, since: int = 0) -> None:
         while order:
             slot = order.pop()
             _step(slot)
+            for leaf in last.pop(id(slot), ()):
+                complete(leaf)  # type: ignore[misc]
     except BaseException:
         for waiting in (slot, *order):  # a later loss over this trunk must not find half a gradient in it
             if waiting is not None:
@@ -85,6 +93,19 @@ def run(root: GradSlot, grad: Tensor | None, since: int = 0) -> None:
         raise
     finally:
         state.path, state.op = place
+
+
+def _last_uses(order: list[GradSlot]) -> dict[int, list[GradSlot]]:
+    """By the identity of the slot whose record is the last of the walk to add to them: leaves without hooks."""
+    found: dict[GradSlot, GradSlot] = {}
+    for slot in reversed(order):  # as they run; a view of a leaf runs after whoever wrote through it
+        for source in slot.record.slots:  # type: ignore[union-attr]
+            if source is not None and source.leaf and not source.hooks:
+                found[source] = slot
+    uses: dict[int, list[GradSlot]] = {}
+    for leaf, slot in found.items():
+        uses.setdefault(id(slot), []).append(leaf)
+    return uses
 
 
 def _step(slot: GradSlot) -> None:

@@ -45,7 +45,8 @@ def estimate(
     with _apart(), _without_data(nodes, tensors), unchanged:
         run: Callable[..., Any] = _plain(loss_function, nodes, optimizer)
         if step is not None:
-            run = Step(loss_function, step.optimizer, max_norm=step.max_norm).accumulate
+            again = Step(loss_function, step.optimizer, max_norm=step.max_norm, fuse_optimizer=step.fuse_optimizer)
+            run = again.accumulate
         with memory.record(device="meta"):  # so that a Step has seen itself once, and replays
             run([inputs] * accumulate)
         with memory.record(title, "meta") as timeline:

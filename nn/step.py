@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, final
 
+import ag
 from ag import Node, kernels
+from ag.slot import GradSlot
 from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
@@ -78,16 +80,33 @@ class Step:
     loss_function: of the inputs; gives a scalar Node
     inputs:        arrays and tensors, copied; numbers and other hashable values are part of what is recorded
     max_norm:      to clip the gradients' common norm to; `grad_norm` is then the norm from before
+    fuse_optimizer: update each parameter as soon as its gradient is complete, and free that: the same numbers with
+                   few gradients at a time. Not with clipping, nor for several batches, which need all of them. A step
+                   that fails half-way has updated some parameters. Source: LOMO, Lv et al., arXiv 2306.09782
     """
 
     def __init__(
-        self, loss_function: Callable[..., Node], optimizer: Optimizer, *, max_norm: float | None = None
+        self,
+        loss_function: Callable[..., Node],
+        optimizer: Optimizer,
+        *,
+        max_norm: float | None = None,
+        fuse_optimizer: bool = False,
     ) -> None:
         if max_norm is not None and not max_norm >= 0:
             raise ValueError(f"Step: expected max_norm of 0 or more; got {max_norm}")
+        if fuse_optimizer and max_norm is not None:
+            raise ValueError(
+                f"Step: expected no max_norm with fuse_optimizer, which frees gradients before their common norm is "
+                f"known; got {max_norm}. Leave one of them out"
+            )
+        if fuse_optimizer and type(optimizer).step is not Optimizer.step:
+            name = type(optimizer).__name__
+            raise TypeError(f"Step: expected an optimizer without a step of its own for fuse_optimizer; got {name}")
         self.loss_function = loss_function
         self.optimizer = optimizer
         self.max_norm = max_norm
+        self.fuse_optimizer = fuse_optimizer
         self.grad_norm: Tensor | None = None
         self.why_not = ""  # why the last call was no replay
         self._made: list[_Recorded] = []  # those used last at the end
@@ -106,6 +125,8 @@ class Step:
         given = [tuple(_input(value) for value in batch) for batch in batches]
         if not given:
             raise ValueError("Step.accumulate: expected one batch or more; got none")
+        if self.fuse_optimizer:
+            self._check_fused(len(given))
         signature = self._signature(given)
         recorded, self.why_not = self._find(signature)
         if recorded is not None:
@@ -120,7 +141,7 @@ class Step:
         shapes = tuple([tuple([_signature(value) for value in batch]) for batch in given])
         fresh = all(node.grad is None for node in self.optimizer.parameters)
         functions = self.loss_function, id(self.optimizer), self.optimizer.signature()
-        return shapes, self.max_norm, fresh, threads.get_num_threads(), functions
+        return shapes, self.max_norm, self.fuse_optimizer, fresh, threads.get_num_threads(), functions
 
     def _find(self, signature: Hashable) -> tuple[_Recorded | None, str]:
         """A recording that may be replayed now, or why there is none."""
@@ -151,6 +172,7 @@ class Step:
         """Run the step; keep the recording of it if it can be replayed."""
         inputs = [tuple([value.clone() if type(value) is Tensor else value for value in batch]) for batch in given]
         arena = memory.scratch(self.optimizer.parameters[0].device)
+        self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
         recorded = _Recorded(arena, inputs, signature)
         before = self._spoiled.get(signature, ())
         outer, state.in_step = state.in_step, {node.slot for node in self.optimizer.parameters}
@@ -165,9 +187,10 @@ class Step:
             state.in_step = outer
             self.optimizer.zero_grad()
         why = recorded.recording.spoiled
+        if not why and arena.settle():  # the next step is recorded in memory without gaps
+            return recorded
         if not why:
             recorded.finish(self.optimizer, modules_of(self.loss_function))
-            self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
             self._made.append(recorded)
         elif len(before) < _TRIES:
             self._spoiled[signature] = (*before, why)
@@ -181,13 +204,15 @@ class Step:
             loss = self.loss_function(*batch)
             if type(loss) is not Node or loss.size != 1:
                 raise TypeError(f"Step: expected loss_function to return a scalar Node; got {loss!r}")
-            loss.backward()
+            ag.backward(loss, complete=self._updater(recorded) if self.fuse_optimizer else None)
             first = recorded.loss is None
             if first:
                 with recorded.recording.paused():
                     recorded.loss = factories.empty(loss.shape, dtype=loss.dtype, device=loss.device)
             kernels.copy(loss.tensor, out=Out(recorded.loss, 0 if first else 1))
             del loss
+        if self.fuse_optimizer:
+            return
         grads = [node.grad for node in self.optimizer.parameters if node.grad is not None]
         if self.max_norm is not None:
             norm = clip.norm_of(grads)
@@ -209,6 +234,38 @@ class Step:
             for update in recorded.updates:
                 update.launch(self.optimizer)
             self.optimizer.zero_grad()
+
+    def _check_fused(self, batches: int) -> None:
+        """Raises: ValueError where gradients are needed together."""
+        if batches > 1:
+            raise ValueError(
+                f"Step.accumulate: expected one batch with fuse_optimizer, which updates after each; got {batches}. "
+                "Leave fuse_optimizer out"
+            )
+        for node in self.optimizer.parameters:
+            if node.slot is not None and (node.slot.hooks or node.slot.tensor is not None):
+                what = "a hook" if node.slot.hooks else "a gradient from before"
+                raise ValueError(
+                    f"Step: expected parameters without hooks and without gradients for fuse_optimizer; "
+                    f"got {what} on {node.name or node!r}"
+                )
+
+    def _updater(self, recorded: _Recorded) -> Callable[[GradSlot], None]:
+        """What updates a parameter when its gradient is complete."""
+        groups = self.optimizer.param_groups
+        places = {node.slot: (node, group) for group in groups for node in group["params"]}
+
+        def complete(slot: GradSlot) -> None:
+            if slot in places and slot.tensor is not None:
+                node, group = places[slot]
+                update = Update(group, [node])
+                with recorded.recording.paused():
+                    update.prepare(self.optimizer, 1.0)
+                update.launch(self.optimizer)
+                recorded.updates.append(update)
+                slot.drop()
+
+        return complete
 
 
 def modules_of(function: Any) -> list[Module]:

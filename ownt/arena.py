@@ -23,6 +23,8 @@ from ownt.thread import state
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
 _CHUNK_MASK = (1 << _CHUNK_SHIFT) - 1
 _SHARE = 128  # a new chunk is at least so small a part of all: what is left over in it is lost to large tensors
+_GAPS = 12  # the share of the peak that gaps between blocks may take in one chunk
+_WORTH = 1 << 23  # bytes of all chunks from which one is worth making of them
 _SMALL = 1 << 16  # bytes of blocks whose place may be used again without a look at the free runs
 
 
@@ -54,6 +56,7 @@ class Arena:
         self._live: dict[int, weakref.ref[Block]] = {}  # in order of allocation
         self._used = 0
         self._serial = 0
+        self.recordings: weakref.WeakSet[Any] = weakref.WeakSet()  # that hold on to its chunks; told to let go
         self._freed: deque[tuple[int, int]] = deque()  # (offset, size) of blocks that died, to be put among the free
 
     @property
@@ -120,6 +123,25 @@ class Arena:
         blocks = (reference() for reference in list(self._live.values()))
         return [block for block in blocks if block is not None and block.serial > serial]
 
+    def settle(self) -> bool:
+        """Make one chunk of several, if nothing lives here: what grew piece by piece leaves gaps. Whether it did.
+
+        It is as large as what was used at the peak and a share more; if that was not enough, as all of them together.
+        """
+        self._drain()
+        capacity = self.capacity
+        if self._used or len(self._free_sizes) < 2 or capacity < _WORTH:
+            return False
+        largest = max(len(chunk) for chunk in self._chunks if chunk is not None)
+        enough = self.peak + self.peak // _GAPS
+        for recording in list(self.recordings):
+            recording.forget()
+        self._chunks = [None] * len(self._chunks)  # places kept, so that old offsets are known to lead nowhere
+        self._free_offsets.clear()
+        self._free_sizes.clear()
+        self._add_chunk(capacity if largest >= enough else min(capacity, enough))
+        return True
+
     def addresses(self) -> Iterator[tuple[int, int]]:
         """(offset, bytes) of every free run, ascending: equal before and after a step that leaks nothing."""
         self._drain()
@@ -154,6 +176,8 @@ class Arena:
                 self._freed.append(last)
                 self._drain()
         if offset < 0:
+            if not self._used and len(self._free_sizes) > 1:
+                self.settle()
             offset = self._first_fit(size)
             self._used += size
             self.peak = max(self.peak, self._used)
@@ -191,11 +215,14 @@ class Arena:
             if self._free_sizes[run] == len(self._chunks[number]) and number not in kept:
                 self._chunks[number] = None  # a place kept, so that offsets into the others stay what they are
                 del self._free_offsets[run], self._free_sizes[run]
-        chunk = self.device.allocate(max(size, self.chunk_bytes, self.capacity // _SHARE))
+        self._add_chunk(max(size, self.chunk_bytes, self.capacity // _SHARE))
+        return len(self._free_sizes) - 1
+
+    def _add_chunk(self, size: int) -> None:
+        chunk = self.device.allocate(size)
         self._free_offsets.append(len(self._chunks) << _CHUNK_SHIFT)
         self._free_sizes.append(len(chunk))
         self._chunks.append(chunk)
-        return len(self._free_sizes) - 1
 
     def _give_back(self, offset: int, size: int) -> None:
         """Put a run among the free ones, joined with its neighbours."""

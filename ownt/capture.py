@@ -51,6 +51,7 @@ class Recording:
         self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
         self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
         self._changes = -1
+        arena.recordings.add(self)
         self._told: Any = None  # what a timeline was told while the step ran, if there was one
 
     # recording
@@ -113,6 +114,11 @@ class Recording:
             self.launches.clear()
             self.held.clear()
 
+    def forget(self) -> None:
+        """Let go of the memory that launches are bound to: it is given back."""
+        if state.recording is not self:
+            self.spoil("its memory was given back")
+
     def keep(self, tensor: Tensor) -> None:
         """Hold heap memory that was taken meanwhile."""
         self.held.append(tensor)
@@ -131,7 +137,7 @@ class Recording:
     @property
     def is_valid(self) -> bool:
         """Whether it may be replayed at all: no model has changed since, and its memory is still there."""
-        return self._changes == _changes and self.arena.has(self._runs)
+        return not self.spoiled and self._changes == _changes and self.arena.has(self._runs)
 
     @property
     def is_untold(self) -> bool:
