@@ -114,9 +114,7 @@ class Bench:
                     found[name] += worker.ask(steps=STEPS)["times_s"]
         first = [values[0] for values in losses.values()]
         if max(first) - min(first) > 1e-3 * abs(first[0]):
-            raise workers.DisagreementError(
-                f"the losses of the first step differ: {dict(zip(losses, first, strict=True))}"
-            )
+            raise workers.DisagreementError(f"the losses of the first step differ: {first} of {list(losses)}")
         return {name: statistics.median(values) for name, values in found.items()}
 
 
@@ -128,7 +126,7 @@ def measured(options: argparse.Namespace, bench: Bench) -> tuple[dict[str, Any],
     right &= not show_counts(control, control=True)
     found: dict[str, Any] = {"counts": counts, "control": control, "peak_bytes": {}, "heap_peak_bytes": {}}
     for name in ("ownt", "ownt-fused"):
-        peak = bench.ask(name, peak=1)
+        peak = bench.ask(name, peak=2)
         show_peak("a step" if name == "ownt" else "a step with the optimizer fused", peak["by_kind"])
         found["peak_bytes"][name] = peak["peak_bytes"]
     frameworks = ["ownt", "ownt-fused", *options.peers]

@@ -5,7 +5,6 @@ What a model keeps (parameters, optimizer state, gradients) are heap allocations
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any, final
 
 from ownt import device as devices
@@ -94,13 +93,11 @@ class Heap:
 
     def __init__(self, device: devices.Device) -> None:
         self.device = device
-        self.live: dict[int, tuple[weakref.ref[Block], Any, Any]] = {}  # by identity: blocks, shapes and dtypes
 
     def empty(self, shape: tuple[int, ...], dtype: Any, kind: str, path: str = "", name: str = "") -> tensor.Tensor:
         array = self.device.empty(shape, dtype)
         account = self.device.ledger.account(kind, path)
         block = Block(self, array.nbytes, account, name)
-        self.live[id(block)] = weakref.ref(block), shape, array.dtype
         if account.ledger.timeline is not None:
             account.ledger.timeline.made(block, shape, array.dtype)
         made = tensor.wrap(array, block)
@@ -110,7 +107,6 @@ class Heap:
 
     def release(self, block: Block) -> None:
         """A block has died."""
-        self.live.pop(id(block), None)
         ledger = block.account.ledger
         ledger.subtract(block.account, block.nbytes)
         if ledger.timeline is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ownt import device as devices
+from ownt import tensor
 from ownt.arena import Arena
 from ownt.heap import Block, Heap
 from ownt.ledger import KINDS, Account, Ledger, ledger
@@ -74,20 +76,24 @@ def record(title: str = "", device: str | devices.Device | None = None) -> Itera
     """
     place = devices.get(device)
     timeline = Timeline(place.ledger, title)
-    timeline.begin(_there(place))
+    timeline.begin(_there(place.ledger))
     with active(timeline):
         yield timeline
     timeline.report = report(place).recorded_by(timeline)
 
 
-def _there(place: devices.Device) -> Iterator[tuple[Block, Any, Any]]:
-    """(block, shape, dtype) of what is on a device; the latter are None of scratch memory."""
-    for block in scratch(place).held_since(-1):
-        yield block, None, None
-    for reference, shape, dtype in list(heap(place).live.values()):
-        found = reference()
-        if found is not None:
-            yield found, shape, dtype
+def _there(ledger: Ledger) -> list[tuple[Block, Any, Any]]:
+    """(block, shape, dtype) of all that a ledger counts, by the largest tensor of each block.
+
+    Found among all objects that there are, so that nobody has to keep a list.
+    """
+    found: dict[int, tensor.Tensor] = {}
+    for thing in gc.get_objects():
+        if type(thing) is tensor.Tensor and thing.block.nbytes and thing.block.account.ledger is ledger:
+            largest = found.setdefault(id(thing.block), thing)
+            if thing.nbytes > largest.nbytes:
+                found[id(thing.block)] = thing
+    return [(held.block, held.shape, held.dtype) for held in found.values() if not held.block.dead]
 
 
 def reset_peak() -> None:

@@ -33,7 +33,7 @@ def made(kind=nn.Step, loss=loss_of, **options):
 
 
 def growth(step, model, change=lambda number: None):
-    """Growth over 200 steps, after 100: of bytes in the ledger, of the arena, and of Python's objects in kB."""
+    """Growth over 200 steps, after 10: of bytes in the ledger, of the arena, and of Python's objects in kB."""
 
     def measured():
         gc.collect()
@@ -42,7 +42,7 @@ def growth(step, model, change=lambda number: None):
     numbers = count()
     tracemalloc.start()
     try:
-        for _ in range(100):  # so many that dicts, which are copied now and then, are copies made meanwhile
+        for _ in range(10):
             step(*batch(model, next(numbers)))
         before = measured()
         for _ in range(200):
