@@ -24,6 +24,7 @@ class _Rerun:
         self.args = args  # Nodes replaced by the index of their tensor among what the record saved
         self.options = options
         self.random = random.generator.state
+        self.leaves: list[GradSlot] = []  # that the function closes over
 
     def rule(self, g: Any, saved: tuple, *slots: GradSlot | None) -> None:
         args = (Node(saved[a.index], slots[a.index]) if type(a) is _Input else a for a in self.args)
@@ -59,6 +60,7 @@ def checkpoint(function: Callable[..., Node], *args: Any, **options: Any) -> Nod
         return y
     slot = GradSlot(y.tensor)
     saved = (*(a.tensor for a in inputs), *(a for a in args if type(a) is Tensor))
-    _, closed_over = graph.reachable(y.slot, since=start)
+    inside, closed_over = graph.reachable(y.slot, since=start)
+    rerun.leaves = list({leaf: None for part in inside for leaf in graph.leaves_of(part.record)})
     slot.record = Record(rerun, saved, [*(a.slot for a in inputs), *closed_over], next_sequence(), state.path)
     return Node(y.tensor, slot)  # the graph inside goes with `y`

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from operator import attrgetter
-from typing import final
+from typing import Any, final
 
 from ag import kernels
 from ag.node import Node
@@ -99,13 +99,16 @@ def _last_uses(order: list[GradSlot]) -> dict[int, list[GradSlot]]:
     """By the identity of the slot whose record is the last of the walk to add to them: leaves without hooks."""
     found: dict[GradSlot, GradSlot] = {}
     for slot in reversed(order):  # as they run; a view of a leaf runs after whoever wrote through it
-        for source in slot.record.slots:  # type: ignore[union-attr]
-            if source is not None and source.leaf and not source.hooks:
-                found[source] = slot
+        found |= {leaf: slot for leaf in leaves_of(slot.record) if not leaf.hooks}
     uses: dict[int, list[GradSlot]] = {}
     for leaf, slot in found.items():
         uses.setdefault(id(slot), []).append(leaf)
     return uses
+
+
+def leaves_of(record: Any) -> Iterator[GradSlot]:
+    """The leaves to whose gradients a record adds."""
+    return (slot for slot in (*record.slots, *record.op.leaves) if slot is not None and slot.leaf)
 
 
 def _step(slot: GradSlot) -> None:

@@ -82,6 +82,8 @@ def _role(kind: str) -> int:
 class Op:
     """A function of tensors with a gradient. Call it with Nodes, Tensors, arrays or, where it says so, numbers."""
 
+    leaves = ()  # whose gradients its rule adds to beside those of its arguments
+
     def __init__(
         self, forward: Callable[..., Any], integers: bool = False, view: dict[str, bool] | None = None
     ) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ag import Node, zero_grad
+from nn.known import modules_of
 from nn.optim import Optimizer
-from nn.step import Step, modules_of
+from nn.step import Step
 from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.heap import Block

@@ -9,6 +9,7 @@ from typing import Any, final
 import ag
 from ag import Node, kernels
 from ag.slot import GradSlot
+from nn.known import modules_of
 from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
@@ -266,15 +267,6 @@ class Step:
                 slot.drop()
 
         return complete
-
-
-def modules_of(function: Any) -> list[Module]:
-    """The modules that a function, or a method, knows by itself."""
-    code = getattr(function, "__code__", None)
-    known = [getattr(function, "__self__", None)]
-    known += [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
-    known += [function.__globals__.get(name) for name in code.co_names] if code else []
-    return [value for value in known if isinstance(value, Module)]
 
 
 def _input(value: Any) -> Any:
