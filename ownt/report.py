@@ -136,7 +136,7 @@ class Report:
         lines = _table("kind", [(kind, self.by_kind()[kind], at) for kind, at in self.by_kind(at_peak=True).items()])
         lines += [_row("total", self.live_bytes, self.peak_bytes, 12), ""]
         lines += _table("module", self._tree())
-        lines += ["", *self._instant(), ""]
+        lines += ["", *self._instant()]
         for arena in self.arenas:
             lines.append(
                 f"scratch on {arena.device}: {human_bytes(arena.used)} used in {arena.blocks} blocks, "
@@ -176,7 +176,7 @@ class Report:
         for held in self.largest():
             parts = (held.path or held.name, held.op, held.text, held.line)
             lines.append(f"{human_bytes(held.bytes):>12}  {held.kind:<10}  {'  '.join(part for part in parts if part)}")
-        return lines
+        return [*lines, ""]
 
 
 def _indented(

@@ -60,7 +60,7 @@ def test_train_prints_steps_and_samples_and_saves_a_model_to_sample_from(tmp_pat
     assert float(lines[20].split()[-1]) < float(lines[0].split()[-1])
     assert re.search(r"^kind +live +at the peak$", done.stderr, re.MULTILINE)
     assert re.search(r"^optimizer +[\d.]+ kB +[\d.]+ kB$", done.stderr, re.MULTILINE)
-    assert re.search(r"^blocks +[\d.]+ kB", done.stderr, re.MULTILINE)
+    assert re.search(r"^blocks +[\d.]+ MB", done.stderr, re.MULTILINE)
     assert len(re.findall(r"^[\d,]+ tokens/s \| parameter .* gradient ", done.stderr, re.MULTILINE)) == 20
 
     again = [command("sample", "--model", folder, "--prompt", "mar", "-n", 4, "--seed", 7) for _ in range(2)]

@@ -15,10 +15,8 @@ IMAGES, LABELS = STREAM.standard_normal((2, 3, 40, 40), "float32"), np.array([1,
 
 
 def gpt(**options):
-    return nn.GPT(nn.GPTConfig(vocab_size=65, block_size=32, n_layer=3, n_head=2, n_embd=64, **options)), (
-        TOKENS,
-        TOKENS,
-    )
+    config = nn.GPTConfig(vocab_size=65, block_size=32, n_layer=3, n_head=2, n_embd=64, **options)
+    return nn.GPT(config), (TOKENS, TOKENS)
 
 
 def resnet():
@@ -77,12 +75,8 @@ def test_weights_are_those_of_the_ordinary_step(name, optimizer):
     same_losses, same_weights, fused = trained(name, optimizer, fused=True)
     assert losses == same_losses
     assert all((a == b).all() for a, b in zip(weights, same_weights, strict=True))
-    kept = [
-        [t.numpy() for t in o.state[p].values() if isinstance(t, ownt.Tensor)]
-        for o in (ordinary, fused)
-        for p in o.state
-    ]
-    assert len(kept) == 2 * len(ordinary.state)
+    for mine, theirs in zip(ordinary.state.values(), fused.state.values(), strict=True):
+        assert mine.keys() == theirs.keys()
 
 
 def test_the_comparison_would_see_a_difference():
@@ -118,7 +112,7 @@ def test_what_it_cannot_be_combined_with():
     with pytest.raises(ValueError, match="one batch with fuse_optimizer.*got 2"):
         step.accumulate([inputs, inputs])
     remove = model.parameters()[0].register_hook(lambda g: None)
-    with pytest.raises(ValueError, match=r"without hooks.*got a hook on wte\.weight"):
+    with pytest.raises(ValueError, match=r"without hooks.*got a hook on 'wte\.weight'"):
         step(*inputs)
     remove()
     model.loss(*inputs).backward()
