@@ -4,8 +4,9 @@ BIN = .venv/bin
 BASE = .venv/.base
 CHECKS = .venv/.check
 TORCH = .venv/.torch
+BROWSER = .venv/.browser
 
-.PHONY: train test check parity clean
+.PHONY: train test check parity browser clean
 
 train: $(BASE)  ## train the default model on the names that come with the package; print samples
 	$(BIN)/ownt train
@@ -22,6 +23,8 @@ check: $(CHECKS)  ## format, lint, types, direction of imports
 parity: $(TORCH)  ## compare values, gradients and training with PyTorch
 	$(BIN)/python -m pytest -m parity tests/parity
 
+browser: $(BROWSER)  ## have the memory page tested in Chromium, if there is one, by `make test`
+
 clean:
 	rm -rf .venv
 
@@ -36,6 +39,11 @@ $(CHECKS): $(BASE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[check]'
 	touch $@
 
+$(BROWSER): $(BASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
+	touch $@
+
 $(TORCH): $(BASE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchvision==0.28.0 pillow
 	touch $@

@@ -25,7 +25,7 @@ from itertools import count
 from typing import Any, final
 
 from ag import node as nodes
-from ag.remake import Recipe
+from ag.remake import recipe
 from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
 from ownt import Tensor
@@ -186,7 +186,7 @@ class Op:
         slot = GradSlot(y)
         slot.record = Record(self, saved, slots, next_sequence(), state.path)
         if self.remake is not None and saved[-1] is not False:
-            y._block.recipe = Recipe(self, slot.record.saved, y)
+            slot.record.recipe = recipe(self, slot.record.saved, y)
         source = slots[0] if self.view else None
         if source is not None and (source.is_contiguous or not self.view["same_order"]):  # type: ignore[index]
             slot.source = source
@@ -240,6 +240,11 @@ class Op:
 def where(name: str) -> str:
     """An op or a module as errors name it: with the path of the module that is running."""
     return f"{name} in {state.path}" if state.path else name
+
+
+def recomputing() -> bool:
+    """Whether a checkpoint computes again what it computed before: nothing is to be counted twice."""
+    return state.replay is not None
 
 
 def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> Any:

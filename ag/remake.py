@@ -7,50 +7,81 @@ with it.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, final
 
 from ownt import Tensor, scratch
 from ownt.kernel import Out
 from ownt.layout import channels_last
+from ownt.tensor import wrap
+
+_DEEPEST = 8  # recipes that one may be made of, each of the next: to make a chain again takes time by its square
 
 
 @final
 class Recipe:
-    """How to make one result again. Those who need it at the same time share what is made."""
+    """How to make one result again. Those who need it at the same time share what is made.
 
-    __slots__ = ("_last", "_made", "_op", "_saved", "_shape", "_strides", "_version", "_versions")
+    It belongs to the record of the op and to the records of those who saved it; the result knows it, but does not
+    hold it.
+    """
+
+    __slots__ = (
+        "__weakref__", "_array", "_block", "_last", "_made", "_op", "_saved", "_shape", "_version", "_versions", "depth"
+    )  # fmt: skip
 
     def __init__(self, op: Any, saved: Sequence[Any], result: Tensor) -> None:
         self._op = op
         self._saved = saved
+        self._block = weakref.ref(result.block)
+        self._array = result._array  # which does not keep the memory alive
         self._shape = result.shape
-        self._strides = result.strides
-        self._last = channels_last(result.array)
+        self._last = channels_last(result._array)
         self._version = result.block.version
         self._versions = versions(saved)
         self._made: Tensor | None = None
+        self.depth: int = 1 + max((part.depth for part in saved if type(part) is Recipe), default=0)
 
     def is_of(self, tensor: Tensor) -> bool:
         """Whether it makes this very tensor: not a view of it, and not what it became by being written to."""
         array = tensor._array
-        whole = array.shape == self._shape and array.strides == self._strides
+        whole = array.shape == self._shape and array.strides == self._array.strides
         return whole and tensor._block.version == self._version
 
     def keep(self) -> Tensor:
         """The result, which stays as long as the recipe."""
-        self._made = self._make()
+        found = self._there()
+        if found is None:
+            found = self._made = self._make()
+        return found
+
+    def _there(self) -> Tensor | None:
+        """The result itself, if somebody holds it and nobody has written to it, or what was made before."""
+        block = self._block()
+        if block is not None and not block.dead and block.version == self._version:
+            return wrap(self._array, block)
         return self._made
 
     def _make(self) -> Tensor:
         """The result. A recipe among what it is made of keeps nothing, so that of a chain two exist at a time."""
-        if self._made is not None:
-            return self._made
+        found = self._there()
+        if found is not None:
+            return found
         check(self._op.name, self._saved, self._versions)
         saved = [part._make() if type(part) is Recipe else part for part in self._saved]
         made = (scratch.images if self._last else scratch.empty)(self._shape, saved[0])
         self._op.remake(saved, Out(made))
         return made
+
+
+def recipe(op: Any, saved: Sequence[Any], result: Tensor) -> Recipe | None:
+    """A result's recipe, which it knows from here on; None if it would take too long to follow."""
+    made = Recipe(op, saved, result)
+    if made.depth > _DEEPEST:
+        return None
+    result.block.recipe = weakref.ref(made)
+    return made
 
 
 def reduced(saved: Sequence[Any]) -> Sequence[Any]:
@@ -64,8 +95,8 @@ def reduced(saved: Sequence[Any]) -> Sequence[Any]:
 
 
 def _recipe(part: Tensor) -> Tensor | Recipe:
-    recipe = part._block.recipe
-    return recipe if recipe is not None and recipe.is_of(part) else part
+    found = None if part._block.recipe is None else part._block.recipe()
+    return found if found is not None and found.is_of(part) else part
 
 
 def restored(saved: Sequence[Any]) -> Sequence[Any]:

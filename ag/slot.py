@@ -23,7 +23,7 @@ class Record:
     made again are not held, but made when the op's turn comes.
     """
 
-    __slots__ = ("op", "path", "saved", "sequence", "slots", "versions")
+    __slots__ = ("op", "path", "recipe", "saved", "sequence", "slots", "versions")
 
     def __init__(self, op: Any, saved: Any, slots: Sequence[GradSlot | None], sequence: int, path: str) -> None:
         self.op = op
@@ -32,6 +32,7 @@ class Record:
         self.sequence = sequence
         self.path = path
         self.versions = versions(self.saved)
+        self.recipe: Any = None  # of the result, for others that save it
 
     def run(self, g: Tensor) -> None:
         """Give each input slot its share of the gradient.

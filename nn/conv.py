@@ -6,6 +6,7 @@ from typing import Any
 
 import ag
 from ag import Node
+from ag.op import where
 from ag.ops.window import Pair, pair
 from nn import init
 from nn.errors import InputError
@@ -39,7 +40,12 @@ class Conv2d(Module):
         *,
         recompute: bool = False,
     ) -> None:
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        if any(type(n) is not int or n < 1 for n in (in_channels, out_channels, groups)):
+            raise InputError(
+                f"Conv2d: expected integers of 1 or more for groups, in_channels and out_channels; "
+                f"got {groups!r}, {in_channels!r} and {out_channels!r}"
+            )
+        if in_channels % groups or out_channels % groups:
             raise InputError(
                 f"Conv2d: expected groups that divide in_channels and out_channels; "
                 f"got {groups}, {in_channels} and {out_channels}"
@@ -92,10 +98,10 @@ class MaxPool2d(OneOp):
     """
 
     op = ag.max_pool2d
-    options = ("size", "stride", "padding", "dilation")
+    options = ("kernel_size", "stride", "padding", "dilation")
 
     def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> None:
-        self.size = kernel_size
+        self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
@@ -109,12 +115,12 @@ class AvgPool2d(OneOp):
     """
 
     op = ag.avg_pool2d
-    options = ("size", "stride", "padding", "count_include_pad")
+    options = ("kernel_size", "stride", "padding", "count_include_pad")
 
     def __init__(
         self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
     ) -> None:
-        self.size = kernel_size
+        self.kernel_size = kernel_size
         self.stride = stride
         self.padding = padding
         self.count_include_pad = count_include_pad
@@ -130,6 +136,9 @@ class AdaptiveAvgPool2d(Module):
         self.output_size = pair(output_size, "AdaptiveAvgPool2d", "output_size", 1)
 
     def forward(self, x: Any) -> Node:
+        x = x if isinstance(x, Node) else ag.constant(x)
+        if x.ndim != 4:
+            raise ValueError(f"{where('AdaptiveAvgPool2d')}: expected images (N, C, H, W); got shape {x.shape}")
         if self.output_size == (1, 1):
             return ag.mean(x, axis=(2, 3), keepdims=True)
         down, across = (_stretches(n, count) for n, count in zip(x.shape[2:], self.output_size, strict=True))

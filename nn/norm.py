@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import ag
 import ownt
 from ag import Node
-from ag.op import where
+from ag.op import recomputing, where
 from nn.errors import InputError
 from nn.layers import Linear
 from nn.module import Module
@@ -125,7 +125,8 @@ class BatchNorm(Module):
     def _momentum(self) -> float:
         """For the batch that comes, which is counted."""
         count: Any = self.num_batches_tracked
-        count += 1
+        if not recomputing():
+            count += 1
         return 1 / float(count) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:

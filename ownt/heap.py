@@ -23,7 +23,7 @@ class Block:
     version: counts in-place writes, so that backward can tell that a saved tensor has changed
     holders: gradient slots that share it; a slot that is not alone copies before it writes
     dead:    its memory was reclaimed; tensors on it may not be read
-    recipe:  how its numbers can be made again; see ag.remake
+    recipe:  a weak reference to how its numbers can be made again; see ag.remake
     """
 
     __slots__ = (

@@ -85,6 +85,38 @@ def group_norm(x, groups, gain=None, shift=None, eps=1e-5):
     return y * (1 if gain is None else gain.reshape(by_channel)) + (0 if shift is None else shift.reshape(by_channel))
 
 
+def windows(x, size, stride=None, padding=0, dilation=1, value=0.0):
+    """Every window on padded images, (N, C, OH, OW, KH, KW)."""
+    stride = size if stride is None else stride
+    pairs = [(n, n) if isinstance(n, int) else n for n in (size, stride, padding, dilation)]
+    (tall, broad), (down, across), (high, wide), (apart, aside) = pairs
+    x = np.pad(x, [(0, 0), (0, 0), (high, high), (wide, wide)], constant_values=value)
+    reach = apart * (tall - 1) + 1, aside * (broad - 1) + 1
+    return np.lib.stride_tricks.sliding_window_view(x, reach, (2, 3))[:, :, ::down, ::across, ::apart, ::aside]
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    pairs = zip(np.split(windows(x, w.shape[2:], stride, padding, dilation), groups, 1), np.split(w, groups))
+    y = np.concatenate([np.tensordot(seen, part, ((1, 4, 5), (1, 2, 3))) for seen, part in pairs], -1)
+    return np.moveaxis(y + (0 if b is None else b), -1, 1)
+
+
+def batch_norm(
+    x, gain=None, shift=None, residual=None, running=None, training=True, momentum=0.1, eps=1e-5, relu=False
+):
+    rows = np.moveaxis(x, 1, -1)
+    flat = rows.reshape(-1, x.shape[1])
+    mean, variance = (flat.mean(0), flat.var(0)) if training else [np.asarray(part) for part in running]
+    rows = (rows - mean) / np.sqrt(variance + eps) * (1 if gain is None else gain) + (0 if shift is None else shift)
+    y = np.moveaxis(rows, -1, 1) + (0 if residual is None else residual)
+    return np.where(y > 0, y, 0) if relu else y
+
+
+def avg_pool2d(x, size, stride=None, padding=0, count_include_pad=True):
+    counted = windows(np.ones_like(x), size, stride, padding, value=float(count_include_pad))
+    return windows(x, size, stride, padding).sum((4, 5)) / counted.sum((4, 5))
+
+
 def attention(q, k, v, mask=None, causal=False, scale=None):
     """One query at a time."""
     y = np.zeros((*q.shape[:-1], v.shape[-1]))
@@ -169,6 +201,10 @@ FORMULAS = {
     "tril": lambda x, diagonal=0: x * np.tri(*x.shape[-2:], diagonal),
     "triu": lambda x, diagonal=0: x * (1 - np.tri(*x.shape[-2:], diagonal - 1)),
     "group_norm": group_norm,
+    "conv2d": conv2d,
+    "batch_norm": batch_norm,
+    "max_pool2d": lambda x, *rest, **options: windows(x, *rest, **options, value=-np.inf).max((4, 5)),
+    "avg_pool2d": avg_pool2d,
     "attention": attention,
     "nll_loss": nll_loss,
     "mse_loss": lambda x, targets, reduction="mean": reduced(np.square(x - targets), reduction),

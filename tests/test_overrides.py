@@ -26,6 +26,54 @@ HEADS = (
     *((1, 1, 1, 1), (3, 63, 2, 5), (2, 65, 3, 7), (1, 193, 1, 2)),
     *((9, 7, 5, 3), (67, 1, 1, 1), (33, 16, 4, 4), (5, 31, 3, 16)),
 )
+
+
+def convolution(c, o, size, image, stride=1, padding=0, dilation=1, groups=1, n=2):
+    """A sample of images (n, c, *image) that are seen through windows of `size`."""
+    return Sample(normal(n, c, *image), normal(o, c // groups, *size), normal(o), stride, padding, dilation, groups)
+
+
+def normalization(*shape, relu=True):
+    """With an eps for channels of few numbers, which may be close: else float32's rounding is seen."""
+    few = shape[0] * int(np.prod(shape[2:])) < 20
+    return Sample(
+        normal(*shape), normal(shape[1]), normal(shape[1]), normal(*shape), relu=relu, eps=0.5 if few else 1e-5
+    )
+
+
+CONVOLUTIONS = [
+    *(convolution(c, o, (3, 3), (5, 4), 1, 1) for c, o in ((1, 1), (5, 17), (17, 5), (16, 63), (64, 65), (97, 6))),
+    *(convolution(c, o, (1, 1), (7, 5), stride) for c, o in ((1, 64), (65, 1), (33, 97), (5, 4)) for stride in (1, 3)),
+    convolution(3, 64, (7, 7), (23, 21), 2, 3),  # of few channels and many pixels, as the first of a network
+    convolution(17, 33, (3, 3), (13, 11), 1, 1),  # more pixels than are taken at a time
+    convolution(3, 5, (3, 2), (8, 9), (2, 3), (1, 2), (2, 1)),
+    convolution(3, 5, (2, 3), (8, 9), 1, 2, (1, 2)),  # of few channels, and pixels apart
+    convolution(17, 5, (2, 4), (9, 8), (3, 1), (2, 0), (1, 2)),
+    convolution(20, 5, (2, 2), (9, 8), 4),  # pixels that no window sees
+    *(convolution(12, 18, (3, 3), (6, 5), 1, 1, 1, groups) for groups in (2, 3, 6)),
+    *(convolution(c, c, (3, 3), (6, 5), 2, 1, 1, c) for c in (1, 5, 33)),
+    convolution(34, 130, (3, 1), (4, 4), 1, (1, 0), 1, 2),
+    convolution(5, 6, (4, 5), (4, 5), n=1),  # a window as large as the image
+    convolution(18, 6, (3, 3), (1, 1), 1, 1, n=1),
+    convolution(70, 66, (1, 1), (1, 1), n=1),
+    convolution(18, 3, (5, 5), (2, 3), 1, (2, 3)),  # windows larger than the image
+]
+SHAPES = [
+    (2, 1, 1, 1),
+    (1, 5, 17, 1),
+    (2, 64, 3, 3),
+    (3, 97, 5, 13),
+    (2, 65, 1, 1),
+    (67, 3),
+    (2, 17),
+    (1000, 5),
+    (3, 2, 9),
+]
+POOLS = [
+    Sample(normal(n, c, *image), *options)
+    for n, c, image in ((1, 1, (5, 4)), (2, 65, (7, 9)), (3, 5, (4, 17)))
+    for options in ((2,), (3, 2, 1), ((2, 3), 1, (1, 0)), ((4, 2), (1, 3)), (1, 2))
+]  # fmt: skip
 ODD = {  # beside CASES
     **{name: [Sample(normal(n)) for n in SIZES] for name in UNARY},
     **{name: [Sample(normal(n), normal(n)) for n in SIZES] for name in BINARY},
@@ -43,6 +91,13 @@ ODD = {  # beside CASES
     **{name: [Sample(normal(n, c)) for n, c in ((1, 1), (17, 3), (33, 1001))] for name in ("softmax", "log_softmax")},
     "sum": [Sample(normal(n, c), 0) for n, c in ((1, 9), (33, 8), (1000, 65))],
     "dropout": [Sample(normal(n), 0.3) for n in (1, 8193, 30_001)],
+    "conv2d": CONVOLUTIONS,
+    "batch_norm": [
+        *(normalization(*shape, relu=relu) for shape in SHAPES for relu in (True, False)),
+        *(Sample(normal(*shape), None, normal(shape[1]), eps=0.5) for shape in SHAPES),
+    ],
+    "max_pool2d": [*POOLS, Sample(normal(1, 3, 19, 20), (16, 17), 1, 8), Sample(normal(2, 17, 9, 9), 2, 3, 0, (3, 4))],
+    "avg_pool2d": [*POOLS, *(Sample(*sample.args, count_include_pad=False) for sample in POOLS)],
 }  # fmt: skip
 
 

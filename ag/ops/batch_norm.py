@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ag.op import op, where
+from ag.op import op, recomputing, where
 from ag.ops.norm import EPS
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
@@ -135,7 +135,7 @@ def batch_norm(
     if training:
         variance = scratch.empty(x.shape[1:2], like=x)
         batch_stats_kernel(x, eps, stats=Out(stats), variance=Out(variance))
-        if running is not None:
+        if running is not None and not recomputing():
             track_kernel(stats[0], momentum, 1.0, out=Out(running[0]))
             track_kernel(variance, momentum, count / (count - 1), out=Out(running[1]))
     elif running is None:

@@ -194,7 +194,7 @@ def _workspace(shape: tuple[int, ...], dtype: Any) -> Tensor:
 @batch_stats_kernel.on("cpu", "float32", "float64")
 def _(x: Any, eps: float, *, stats: Out, variance: Out) -> tuple[Callable[..., None], tuple] | None:
     rows = _rows(x)
-    if rows is None or not rows.size:
+    if rows is None or not rows.size or stats.beta or variance.beta:
         return None
     sums = _workspace((_parts(len(rows)), 2, rows.shape[1]), x.dtype)
     return measure[x.dtype, x.size > HEAVY], (rows, eps, stats.array, variance.array, sums.array)

@@ -81,18 +81,24 @@ def _pooling(name: str, x: Tensor, size: Any, stride: Any, padding: Any, dilatio
             f"{where(name)}: expected padding of at most half of the window's size; "
             f"got {slide.padding} for {slide.size}"
         )
-    shape = (*x.shape[:2], *check_images(name, x, slide))
+    places = check_images(name, x, slide)
+    if slide.dilation != (1, 1) and not slide.always_meets(x.shape[2:]):
+        raise ValueError(
+            f"{where(name)}: expected every window to meet a pixel; got padding {slide.padding} and "
+            f"dilation {slide.dilation} for a window of {slide.size} on images {tuple(x.shape[2:])}"
+        )
+    shape = (*x.shape[:2], *places)
     return slide, scratch.images(shape, x)
 
 
 @op
-def max_pool2d(x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> Any:
+def max_pool2d(x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, dilation: Pair = 1) -> Any:
     """y = the largest of each window; its stride is its size unless given
 
     Shapes: x (N, C, H, W) -> y (N, C, OH, OW), its channels last in memory
     Saves:  which element of each window it is, a byte
     """
-    slide, y = _pooling("max_pool2d", x, size, stride, padding, dilation)
+    slide, y = _pooling("max_pool2d", x, kernel_size, stride, padding, dilation)
     few = slide.size[0] * slide.size[1] < 256
     tap = scratch.images(y.shape, y, dtype=uint8 if few else int32)
     max_pool_kernel(x, slide, out=Out(y), tap=Out(tap))
@@ -106,14 +112,14 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
 
 @op
 def avg_pool2d(
-    x: Tensor, size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
+    x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0, count_include_pad: bool = True
 ) -> Any:
     """y = the mean of each window; its stride is its size unless given
 
     count_include_pad: whether the padding counts, as zeros.
     Shapes: x (N, C, H, W) -> y (N, C, OH, OW), its channels last in memory
     """
-    slide, y = _pooling("avg_pool2d", x, size, stride, padding)
+    slide, y = _pooling("avg_pool2d", x, kernel_size, stride, padding)
     avg_pool_kernel(x, slide, count_include_pad, out=Out(y))
     return y, (slide, count_include_pad)
 

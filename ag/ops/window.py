@@ -26,6 +26,15 @@ class Window(NamedTuple):
         ]
         return places[0], places[1]
 
+    def always_meets(self, image: Any) -> bool:
+        """Whether at each of its places one of its elements or more lies on the image."""
+        for n, count, size, stride, padding, dilation in zip(image, self.output(*image), *self, strict=True):
+            for place in range(count):
+                first = place * stride - padding
+                if not any(0 <= first + i * dilation < n for i in range(size)):
+                    return False
+        return True
+
     def taps(self) -> Iterator[tuple[int, int]]:
         """Its elements, row by row."""
         return ((i, j) for i in range(self.size[0]) for j in range(self.size[1]))
@@ -53,6 +62,7 @@ def pair(value: Any, op: str, name: str, least: int) -> tuple[int, int]:
     Raises: ValueError unless they are integers, `least` or more.
     """
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    numbers = tuple([n.__index__() if hasattr(n, "__index__") else n for n in numbers])
     if len(numbers) != 2 or not all(type(n) is int and n >= least for n in numbers):
         raise ValueError(f"{where(op)}: expected {name} to be an integer of {least} or more, or two; got {value!r}")
     return numbers[0], numbers[1]

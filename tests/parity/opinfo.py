@@ -50,6 +50,7 @@ class Row:
     left_out: the reasons for which samples are left out beside ALWAYS_KNOWN; all of them occur.
     rounding: why float32, where the two sides differ, is compared with torch's float64 relative to the largest number.
     legal: wrong calls that we take, all of which occur, by the start of torch's message: why.
+    every: of so many samples one is taken, where there are many, all alike.
     """
 
     ours: str
@@ -58,6 +59,7 @@ class Row:
     left_out: tuple[str, ...] = ()
     rounding: str = ""
     legal: dict[str, str] = field(default_factory=dict)
+    every: int = 1
 
     def __str__(self) -> str:
         return f"{self.ours}-{self.theirs}"

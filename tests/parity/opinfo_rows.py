@@ -1,6 +1,6 @@
 """Which OpInfos of PyTorch's belong to which op of ours, and how their calls are made of ours: arithmetic, reductions.
 
-The rows of views and joins are in `opinfo_shapes`, those of layers and losses in `opinfo_layers`.
+Rows of views and joins are in `opinfo_shapes`, of layers and losses in `opinfo_layers`, of images in `opinfo_images`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any
 
 import numpy as np
+import opinfo_images
 import opinfo_layers
 import opinfo_shapes
 from opinfo import AXIS_OF_NUMBER, SUMS, TWO_DTYPES, LeftOut, Row, axes
@@ -146,6 +147,7 @@ ROWS = [
     *REDUCTIONS,
     *opinfo_shapes.ROWS,
     *opinfo_layers.ROWS,
+    *opinfo_images.ROWS,
 ]
 EXCUSED = {
     "clip": "in every sample the bounds are tensors, ours are numbers",

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.parity
 
 WIDE = [(5, 6), (1, 6), (2, 3, 6), (0, 6), (6,)]
 IMAGES = [(2, 6, 4), (1, 6, 2, 3), (3, 6)]
+PIXELS = [(2, 6, 5, 7), (3, 6, 8, 4)]
 LAYERS = {  # how to make one of either kind, and shapes of inputs
     "Linear": (lambda nn: nn.Linear(6, 5), WIDE),
     "Linear without bias": (lambda nn: nn.Linear(6, 2, bias=False), WIDE),
@@ -28,6 +29,22 @@ LAYERS = {  # how to make one of either kind, and shapes of inputs
     "GroupNorm": (lambda nn: nn.GroupNorm(3, 6), IMAGES),
     "GroupNorm of one": (lambda nn: nn.GroupNorm(1, 6, 1e-3), IMAGES),
     "GroupNorm not affine": (lambda nn: nn.GroupNorm(2, 6, affine=False), IMAGES),
+    "BatchNorm1d": (lambda nn: nn.BatchNorm1d(6), [(5, 6), (2, 6, 4)]),
+    "BatchNorm2d": (lambda nn: nn.BatchNorm2d(6), PIXELS),
+    "BatchNorm2d slow": (lambda nn: nn.BatchNorm2d(6, 1e-3, 0.01), PIXELS),
+    "BatchNorm2d of all": (lambda nn: nn.BatchNorm2d(6, momentum=None), PIXELS),
+    "BatchNorm2d not affine": (lambda nn: nn.BatchNorm2d(6, affine=False), PIXELS),
+    "BatchNorm2d of the batch": (lambda nn: nn.BatchNorm2d(6, track_running_stats=False).eval(), PIXELS),
+    "BatchNorm2d in evaluation": (lambda nn: nn.BatchNorm2d(6).eval(), PIXELS),
+    "Conv2d": (lambda nn: nn.Conv2d(6, 5, 3), PIXELS),
+    "Conv2d with strides": (lambda nn: nn.Conv2d(6, 4, (3, 2), (2, 3), (1, 2), (2, 1), 2, bias=False), PIXELS),
+    "Conv2d of the same size": (lambda nn: nn.Conv2d(6, 6, (3, 5), padding="same", dilation=(1, 2), groups=6), PIXELS),
+    "MaxPool2d": (lambda nn: nn.MaxPool2d(3, 2, 1), PIXELS),
+    "MaxPool2d apart": (lambda nn: nn.MaxPool2d((2, 3), 1, dilation=(3, 1)), PIXELS),
+    "AvgPool2d": (lambda nn: nn.AvgPool2d((2, 3), padding=1), PIXELS),
+    "AvgPool2d of pixels": (lambda nn: nn.AvgPool2d(3, 1, 1, count_include_pad=False), PIXELS),
+    "AdaptiveAvgPool2d": (lambda nn: nn.AdaptiveAvgPool2d((3, 5)), PIXELS),
+    "AdaptiveAvgPool2d to one": (lambda nn: nn.AdaptiveAvgPool2d(1), PIXELS),
     "ReLU": (lambda nn: nn.ReLU(), WIDE),
     "GELU": (lambda nn: nn.GELU(), WIDE),
     "GELU by tanh": (lambda nn: nn.GELU("tanh"), WIDE),
@@ -92,7 +109,21 @@ def test_layers(name, same):
         assert_calls_alike(*double(make), [ownt.randn(shape, dtype="float64")], same, name.replace(" ", "-"))
 
 
-@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm"])
+@pytest.mark.parametrize("name", [name for name in LAYERS if name.startswith("BatchNorm")])
+def test_statistics_run_as_torchs(name, same):
+    make, shapes = LAYERS[name]
+    ours, theirs = double(make)
+    for scale in (1, 5, 0.1):
+        x = ownt.Tensor(scale + scale * ownt.randn(shapes[0], dtype="float64").numpy())
+        ours(x), theirs(as_torch(x))
+    for (path, tensor), buffer in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        if path == "num_batches_tracked":
+            assert tensor.item() == buffer.item()
+        else:
+            same(tensor, buffer, f"BatchNorm {path}")
+
+
+@pytest.mark.parametrize("name", ["LayerNorm", "RMSNorm", "GroupNorm", "BatchNorm2d"])
 def test_norms_begin_as_torchs(name):
     make, _ = LAYERS[name]
     for node, weight in zip(make(nn).parameters(), make(torch.nn).parameters()):

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from torch_functions import CASES, LEFT_OUT, TABLE, Values, as_torch, heads_of
+from torch_routes import placed, routes_of, seen
 
 import ag
 import ownt
@@ -21,17 +22,6 @@ CALLS = [(name, sample) for name, more in CASES.items() for sample in [*ag.regis
 every_call = pytest.mark.parametrize(
     ("name", "sample"), CALLS, ids=[" ".join(f"{name}-{sample}".split())[:60] for name, sample in CALLS]
 )
-
-# How an op sees a leaf: the leaf's shape for an argument of some shape, and the view that makes the argument of it.
-ROUTES = {
-    "leaf": (lambda shape: shape, lambda x, shape: x),
-    "leaf in columns": (lambda shape: shape, lambda x, shape: x),
-    "transpose": (lambda shape: shape[::-1], lambda x, shape: x.T),
-    "every second": (lambda s: tuple(2 * n + 1 for n in s), lambda x, s: x[(*[slice(1, None, 2)] * len(s), ...)]),
-    "backwards": (lambda shape: shape, lambda x, s: x[(*[slice(None, None, -1)] * len(s), ...)]),
-    "reshape": (lambda shape: (math.prod(shape),), lambda x, shape: x.reshape(shape)),
-    "two views": (lambda shape: (2, *shape[::-1]), lambda x, shape: x[1, ...].T),
-}
 
 
 def arguments(sample, dtype):
@@ -47,24 +37,6 @@ def run_torch(name, args, options):
     g = ownt.randn(tuple(y.shape), dtype=str(y.dtype).removeprefix("torch."))
     y.backward(as_torch(g))
     return y.detach().numpy(), [t.grad.numpy() if getattr(t, "grad", None) is not None else None for t in tensors], g
-
-
-def placed(array, route):
-    """An array of the leaf's shape with `array` where the route's view shows it, and zeros around."""
-    outer, view = ROUTES[route]
-    whole = np.zeros(outer(array.shape), array.dtype)
-    view(whole, array.shape)[...] = array
-    return whole
-
-
-def seen(array, route, trained):
-    """A leaf, and the route's view of it, which is the op's argument."""
-    whole = placed(array, route)
-    data = ownt.Tensor(whole)
-    if route == "leaf in columns":
-        data = ownt.empty(whole.shape[::-1], dtype=whole.dtype).T.copy_(whole)
-    leaf = ag.make_tensor(data, requires_grad=trained)
-    return leaf, ROUTES[route][1](leaf, array.shape)
 
 
 def test_every_op_is_in_the_table_or_left_out_for_a_reason():
@@ -85,7 +57,8 @@ def test_value_and_gradients(name, sample, dtype, same):
     args, options = arguments(sample, dtype)
     value, gradients, g = run_torch(name, args, options)
     floats = [i for i, gradient in enumerate(gradients) if gradient is not None]
-    for route, wanted in product(ROUTES, [floats, *([i] for i in floats if len(floats) > 1)]):  # all, then each alone
+    each = [[i] for i in floats if len(floats) > 1]
+    for route, wanted in product(routes_of(args), [floats, *each]):
         pairs = {i: seen(arg.numpy(), route, i in wanted) for i, arg in enumerate(args) if type(arg) is Tensor}
         y = ag.registry[name](*(pairs[i][1] if i in pairs else arg for i, arg in enumerate(args)), **options)
         same(y.detach(), value, f"{name} value, by {route}")
@@ -193,6 +166,8 @@ TWICE = {name: lambda x: (x, x) for name in ("add", "sub", "mul", "div", "pow", 
     "rms_norm": lambda x: (x.reshape(16),) * 2,
     "gelu_linear": lambda x: (x, x.T),
     "norm_linear": lambda x: (x, None, None, x),
+    "conv2d": lambda x: (x.reshape(4, 4, 1, 1),) * 2,
+    "batch_norm": lambda x: (x, None, None, x),
     "linear_cross_entropy": lambda x: (x, x, np.array([1, 0, 3, 3])),
 }
 
@@ -254,6 +229,18 @@ REFUSED = {
         Sample(normal(2), normal(5, 3), Values(0)),
     ],
     "causal_attention": [Sample(normal(1, 2, 12), 3), Sample(normal(2, 12), 2)],
+    "conv2d": [
+        *(Sample(normal(1, 3, 4, 4), normal(*w)) for w in [(2, 4, 3, 3), (2, 3, 5, 1), (2, 3, 3)]),
+        *(Sample(normal(1, 3, 4, 4), normal(2, 3, 3, 3), None, *rest) for rest in [(0,), (1, -1), (1, 0, 0)]),
+        *(Sample(normal(1, 4, 4, 4), normal(3, 2, 1, 1), groups=groups) for groups in (2, 0)),
+        Sample(normal(1, 3, 4, 4), normal(2, 3, 1, 1), normal(3)),
+    ],
+    "batch_norm": [
+        *(Sample(normal(*shape), normal(3)) for shape in [(1, 3), (1, 3, 1, 1), (2, 4)]),
+        Sample(normal(2, 3), training=False),
+    ],
+    "max_pool2d": [Sample(normal(1, 1, 4, 4), *rest) for rest in [(5,), (0,), (3, 0), (3, 1, 2), (2, 1, 0, 4)]],
+    "avg_pool2d": [Sample(normal(1, 1, 4, 4), *rest) for rest in [(5,), (0,), (3, 0), (3, 1, 2)]],
 }
 
 

@@ -12,6 +12,8 @@ from itertools import combinations, permutations, product
 from typing import Any
 
 import numpy as np
+import torch_images as images
+import torch_indexing as indexing
 import torch_layouts as layouts
 import torch_losses as more_losses
 import torch_pointwise as pointwise
@@ -46,25 +48,6 @@ def reduced(function, x, axis, keepdims):
     if axis == ():  # to torch these are all axes, to NumPy and to us none
         return x.clone()
     return function(x, dim=axis, keepdim=keepdims)
-
-
-def getitem(x, key):
-    """torch has no negative steps: such an axis is sliced forwards and flipped."""
-    named = sum(part is not None and part is not ... for part in key)
-    parts, axis = [], 0
-    for part in key:
-        if isinstance(part, slice) and (part.step or 1) < 0:
-            shown = range(x.shape[axis])[part]
-            forwards = slice(shown[-1], shown[0] + 1, -part.step) if shown else slice(0, 0)
-            x = x[(slice(None),) * axis + (forwards,)].flip(axis)
-            part = slice(None)
-        parts.append(part)
-        axis += x.ndim - named if part is ... else part is not None
-    return x[tuple(parts)]
-
-
-def index(x, key):
-    return x[tuple(torch.as_tensor(part) if isinstance(part, (list, np.ndarray)) else part for part in key)]
 
 
 def norm_linear(x, gain, shift, w, b=None, norm="layer", eps=1e-5):
@@ -103,8 +86,8 @@ TABLE = {
     "mean": lambda x, axis=None, keepdims=False: reduced(torch.mean, x, axis, keepdims),
     "reshape": lambda x, shape: x.reshape(shape),
     "transpose": lambda x, axes=None: x.permute(tuple(reversed(range(x.ndim))) if axes is None else axes),
-    "getitem": getitem,
-    "index": index,
+    **indexing.FUNCTIONS,
+    **images.FUNCTIONS,
     "concat": lambda *parts, axis=0: torch.cat(parts, axis),
     "matmul": lambda a, b: torch.matmul(a, b),
     "linear": lambda x, w, b=None: F.linear(x, w, b),
@@ -144,21 +127,6 @@ BASES = [0.0, 0.5, 1.0, 2.0, -1.0, -2.5, 3.0, INF, NAN]
 POWERS = [0.0, 1.0, 2.0, 0.5, -1.0, -0.5, 3.0, -2.0]
 ROWS = [[1e4, -1e4, 0.5], [3.0, 3, 3], [0.0, 0, 0], [1e-4, 2e-4, 0], [NAN, 1, 2], [INF, 1, 2]]
 LOGITS = [*ROWS, [1e4, 1e4, 1e4], [-INF, 1, 2], [1, -INF, -INF], [-1e4, -1e4, -1e4 + 1]]
-KEYS = [
-    np.s_[...,], np.s_[None,], np.s_[0,], np.s_[-1,], np.s_[0, 1, 2], np.s_[..., 2], np.s_[:, -2], np.s_[:,], (),
-    np.s_[::3, ..., None], np.s_[::-1,], np.s_[3:0:-2,], np.s_[..., ::-3], np.s_[0, ..., 4::-1, None], np.s_[1:100,],
-    np.s_[-100:-2,], np.s_[3:1,], np.s_[None, 1:-1, None, 2], np.s_[0:0:-1, ...], np.s_[1:, :-1, ::2], np.s_[..., None],
-    np.s_[np.int64(1), 2:3], np.s_[::-1, ::-2, ::-3], np.s_[-1, -1], np.s_[:, :, 5], np.s_[::7, ::7], np.s_[-2:, 0],
-]  # fmt: skip
-INDICES = [
-    ([0, 0, 0],), ([-1, 1],), ([[0, 1], [3, 3]],), ([1, 1], [2, 2]), ([[0], [2]], [1, 4]), np.s_[::2, [1, -1]], ([3],),
-    (np.arange(20).reshape(4, 5) % 3 == 0,), ([True, False, True, True],), np.s_[:, [True, False, True, True, False]],
-    (np.zeros((4, 5), bool),), (np.ones((4, 5), bool),), np.s_[None, [1, 0], [2, 2]], np.s_[[1, 0, 1], ..., 2],
-    np.s_[1:3, [0, 0, 4]], (np.zeros(0, int),), (np.arange(400) % 4,), (np.arange(40) % 4, np.arange(40) % 5),
-    (np.array(2),), ([[0, 1, 2]], [[2], [2]]), np.s_[[2, 2], None], np.s_[[0, 1], 1:4:2], np.s_[-1, [0, 0]],
-    np.s_[[0, 1], [True] * 2 + [False] * 3], (np.zeros((2, 0), int),), np.s_[..., [4, 4, 4]],
-    np.s_[[True, False, False, True], 1],
-]  # fmt: skip
 RESHAPES = [(12,), (3, 4), (2, 6), (2, 3, 2), (1, 12, 1), (4, -1), (-1, 2, 2)]
 EMPTY_OR_SINGLE = [((), (1, 1)), ((1,), ()), ((4, 0), (0,)), ((0,), (2, 0, 3)), ((0, 2), (-1, 1)), ((1, 1), (-1,))]
 
@@ -264,8 +232,8 @@ CASES = {  # beside the samples of the ops themselves
         *(Sample(normal(2, 3, 4), axes) for axes in [(-1, -2, -3), (0, -1, 1), (-2, 2, 0)]),
         *(Sample(normal(*shape)) for shape in SHAPES),
     ],
-    "getitem": [Sample(normal(4, 5, 6), key) for key in KEYS],
-    "index": [Sample(normal(4, 5), key) for key in INDICES],
+    **indexing.CASES,
+    **images.cases(Values),
     "concat": [
         *(Sample([normal(2, n, 3) for n in sizes], axis=axis) for sizes in [(1, 2), (0, 3), (2,)] for axis in (1, -2)),
         *(Sample([normal(*shape)] * 2, axis=axis) for shape in SHAPES for axis in range(-len(shape), len(shape))),
