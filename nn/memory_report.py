@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy
-
 from nn import presets, resnet, train
 from nn.errors import InputError
 from nn.estimate import estimate, largest_batch
@@ -21,6 +19,7 @@ from ownt.report import human_bytes
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 RESNETS = {name: getattr(resnet, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")}
+_CHARACTERS = {"lines": 27, "stream": 65}
 DTYPES = ("float32", "float64", "float16")
 
 
@@ -34,7 +33,7 @@ class MemoryConfig:
     preset: str = "names"  # one of `ownt train`, or resnet18, resnet34, resnet50, resnet101 or resnet152
     batch_size: int | None = None  # documents, stretches of text or images in a batch; the preset's by default
     block_size: int | None = None  # tokens of context; the preset's by default
-    vocab_size: int | None = None  # tokens there are; for presets of `ownt train` by default 50257
+    vocab_size: int | None = None  # tokens there are; by default 50257 for gpt2, else characters: 27, of a stream 65
     image: int = 224  # height and width of images
     dtype: str = "float32"  # float32, float64 or float16: of parameters, gradients and activations
     optimizer: str | None = None  # sgd, adam, adamw, rmsprop or lion; the preset's by default
@@ -76,9 +75,10 @@ def run(config: MemoryConfig) -> int:
 def _text_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
     """What `ownt train` does with a preset."""
     preset = presets.get(config.preset)
+    tokens = 50257 if config.preset == "gpt2" else _CHARACTERS[preset.layout]
     given: dict[str, Any] = {
         "block_size": config.block_size,
-        "vocab_size": config.vocab_size,
+        "vocab_size": config.vocab_size or tokens,
         "checkpoint": config.checkpoint or None,
     }
     shape = dataclasses.replace(preset.model, **{name: value for name, value in given.items() if value is not None})
@@ -88,8 +88,8 @@ def _text_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
     step = Step(train.share_of_loss(model), train.make_optimizer(preset, model), max_norm=preset.grad_clip)
 
     def inputs(size: int) -> tuple[Any, ...]:
-        tokens = numpy.zeros((size, shape.block_size), "int64")
-        return tokens, tokens, numpy.ones((), config.dtype)
+        tokens = devices.meta.empty((size, shape.block_size), "int64")
+        return tokens, tokens, devices.meta.empty((), config.dtype)
 
     return step, inputs, config.batch_size or preset.batch_size, preset.accumulate
 
@@ -101,7 +101,8 @@ def _image_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
     step = Step(model.loss, train.make_optimizer(preset, model))
 
     def inputs(size: int) -> tuple[Any, ...]:
-        return numpy.zeros((size, 3, config.image, config.image), config.dtype), numpy.zeros(size, "int64")
+        images = devices.meta.empty((size, 3, config.image, config.image), config.dtype)
+        return images, devices.meta.empty((size,), "int64")
 
     return step, inputs, config.batch_size or 8, 1
 

@@ -31,6 +31,7 @@ from numba.core import event
 from numba.extending import overload
 
 from ownt import threads
+from ownt.layout import TO_LAST
 from ownt.thread import apart
 
 __all__ = [
@@ -149,8 +150,13 @@ event.register("numba:compile", _Announcer())
 
 
 def flat(*arrays: Any) -> tuple[Any, ...] | None:
-    """The arrays as vectors; None unless all lie in one run of bytes each, of one dtype and as many elements."""
+    """The arrays as vectors; None unless all lie in one run of bytes each, of one dtype and as many elements.
+
+    Images may have their channels last, if all have.
+    """
     size, dtype = arrays[0].size, arrays[0].dtype
+    if arrays[0].ndim == 4 and not arrays[0].flags.c_contiguous:
+        arrays = tuple([array.transpose(TO_LAST) if array.ndim == 4 else array for array in arrays])
     vectors = []
     for array in arrays:
         if array.size != size or not array.flags.c_contiguous:

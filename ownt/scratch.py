@@ -30,7 +30,8 @@ def images(shape: tuple[int, ...], like: Tensor, dtype: Any = None) -> Tensor:
 
 def alike(x: Tensor) -> Tensor:
     """An uninitialised scratch tensor of the shape, dtype and layout of `x`."""
-    return images(x.shape, x) if channels_last(x._array) else empty(x.shape, x)
+    array = x._array
+    return images(array.shape, x) if array.ndim == 4 and channels_last(array) else empty(array.shape, x)
 
 
 def mark(device: str | None = None) -> Mark:

@@ -22,7 +22,7 @@ def result_for(name: str, a: Operand, b: Operand) -> Tensor:
     Raises: ValueError if the shapes do not broadcast; TypeError for a number that the tensor's dtype cannot hold.
     """
     if type(a) is Tensor and type(b) is Tensor and a.shape == b.shape:
-        return scratch.empty(a.shape, like=a)
+        return scratch.alike(a)
     tensors = [x for x in (a, b) if type(x) is Tensor]
     if not tensors:
         raise TypeError(f"{name}: expected a tensor among its arguments; got the numbers {a} and {b}")

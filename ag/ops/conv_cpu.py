@@ -17,6 +17,7 @@ from ownt.layout import FROM_LAST, TO_LAST
 from ownt.tile_cpu import VECTORS
 
 _NARROW = 16  # channels below which a window's row of pixels is one tap
+_SMALL = 1 << 18  # multiplications below which a second thread does not pay
 _NO_BIAS = {numpy.dtype(name): numpy.empty(0, name) for name in ("float32", "float64")}
 
 
@@ -54,9 +55,14 @@ Call = tuple[Callable[..., None], tuple[Any, ...]]
 
 @final
 class _Plan:
-    """Calls one after the other, and their workspaces, each taken until all are known."""
+    """Calls one after the other, and their workspaces, each taken until all are known.
 
-    def __init__(self) -> None:
+    products: multiplications in all
+    """
+
+    def __init__(self, products: int) -> None:
+        self.wide = products > _SMALL
+        self.parts = threads.get_num_threads() if self.wide else 1
         self.calls: list[Call] = []
         self._held: list[Tensor] = []
 
@@ -97,8 +103,8 @@ class _Plan:
         outputs, depth, taps = w.shape[0] // groups, w.shape[1], w.shape[2]
         rows, width = (outputs, depth) if of_inputs else (depth, outputs)
         panels = self.workspace((groups * -(-width // n) * taps * rows * n,), dtype)
-        self.calls.append((to_panels[dtype, True], (w, groups, of_inputs, panels)))
-        parts, channels = threads.get_num_threads(), given.shape[3]
+        self.calls.append((to_panels[dtype, self.wide], (w, groups, of_inputs, panels)))
+        parts, channels = self.parts, given.shape[3]
         spare = self.workspace((parts, channels + PIXELS * n), dtype)
         self.calls.append((_store, (0, spare[:, :channels], 0)))
         tables = self.workspace((parts, 2 * taps + 3, PIXELS), numpy.int64)
@@ -108,7 +114,7 @@ class _Plan:
             y, beta = self.workspace(out.array.transpose(TO_LAST).shape, dtype), 0
         for some, grid in grids:
             arguments = (given, panels, groups, run, taps * rows, some, grid, bias, beta, y, tables, spare)
-            self.calls.append((slide[dtype, True], arguments))
+            self.calls.append((slide[dtype, self.wide], arguments))
         if not direct:
             self.calls.append((_store, (y.transpose(FROM_LAST), out.array, out.beta)))
 
@@ -116,12 +122,17 @@ class _Plan:
         """The gradient of the weights."""
         dtype, n = out.array.dtype, BYTES // out.array.itemsize
         slopes, (given, taps, run) = self.with_last(g), self.seen(x, window, groups)
-        parts, stretch = threads.get_num_threads(), VECTORS * n
+        parts, stretch = self.parts, VECTORS * n
         spare = self.workspace((parts, SUMMED * (DEPTH + stretch) + SLICES * DEPTH * stretch), dtype)
         tables = self.workspace((parts, len(taps) + 4, SUMMED), numpy.int64)
         dw = out.array.reshape(*out.array.shape[:2], -1)
         arguments = (slopes, given, groups, run, taps, _grid(window), out.beta, dw, tables, spare)
-        self.calls.append((correlate[dtype, True], arguments))
+        self.calls.append((correlate[dtype, self.wide], arguments))
+
+
+def _products(y: Any, w: Any) -> int:
+    """Of images y (N, O, OH, OW), each number of which is a sum over weights w (O, C / G, KH, KW)"""
+    return y.size // y.shape[1] * w.size
 
 
 def _grid(window: Window) -> Any:
@@ -144,7 +155,7 @@ def _store(value: Any, array: Any, beta: int) -> None:
 def _(x: Any, w: Any, b: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     if not x.size or not w.flags.c_contiguous or not (b is None or b.flags.c_contiguous):
         return None
-    plan, bias = _Plan(), _NO_BIAS[out.array.dtype] if b is None else b
+    plan, bias = _Plan(_products(out.array, w)), _NO_BIAS[out.array.dtype] if b is None else b
     seen = plan.seen(x, window, groups)
     plan.slides(seen, w, bias, groups, False, [(seen[1], _grid(window))], out)
     return _in_order, (plan.calls,)
@@ -154,7 +165,7 @@ def _(x: Any, w: Any, b: Any, window: Window, groups: int, *, out: Out) -> tuple
 def _(g: Any, w: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     if not g.size or not w.flags.c_contiguous:
         return None
-    plan, outputs = _Plan(), w.shape[0] // groups
+    plan, outputs = _Plan(_products(g, w)), w.shape[0] // groups
     grids = [(taps * (1, 1, outputs), grid) for taps, grid in _classes(window)]
     plan.slides((plan.with_last(g), None, outputs), w, _NO_BIAS[out.array.dtype], groups, True, grids, out)
     return _in_order, (plan.calls,)
@@ -164,6 +175,6 @@ def _(g: Any, w: Any, window: Window, groups: int, *, out: Out) -> tuple[Callabl
 def _(g: Any, x: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     if not g.size or not out.array.flags.c_contiguous:
         return None
-    plan = _Plan()
+    plan = _Plan(_products(g, out.array))
     plan.sums(g, x, window, groups, out)
     return _in_order, (plan.calls,)

@@ -25,7 +25,7 @@ def pointwise(name: str, value: Callable[..., Any]) -> Kernel:
 
 def mapped(function: Kernel, x: Tensor, *options: Any) -> Tensor:
     """function(x, *options), a new tensor."""
-    y = scratch.empty(x.shape, like=x)
+    y = scratch.alike(x)
     function(x, *options, out=Out(y))
     return y
 
