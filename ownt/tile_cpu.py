@@ -72,6 +72,15 @@ def _by_rows(builder: Any, rows: Any, emit: Callable[[int], None]) -> None:
 
 
 def _tile(vectors: int, by_columns: bool) -> Any:
+    """A function of (table, first, shift, rows, count, b, b_at, b_pitch, places, c_first, c_shift, keep) that adds up
+    a product of `rows` by `vectors`, over `count` terms.
+
+    Its first matrix is found through `table`, addresses from entry `first` on, `shift` numbers on from each: an entry
+    for each row, whose terms follow, or `by_columns` one for each term, whose rows follow. The second begins at element
+    `b_at` of b, a row of vectors for each term: panels `b_pitch` apart or, `by_columns`, rows of b `b_pitch` apart. The
+    result's rows lie `c_shift` numbers on from the addresses in `places` from `c_first` on; `keep` adds to them.
+    """
+
     @intrinsic
     def function(context, table, first, shift, rows, count, b, b_at, b_pitch, places, c_first, c_shift, keep):
         kind = kind_of(b)
