@@ -125,15 +125,13 @@ def _parts(function: Any, optimizer: Optimizer | None, inputs: tuple[Any, ...]) 
 def _apart() -> Iterator[None]:
     """The meta device as if nothing had been made on it yet, for what is made inside."""
     meta = devices.meta
-    ledger, arena, heap, position = meta.ledger, state.scratch.pop(meta, None), memory.heap(meta), generator.state
+    ledger, arena, position = meta.ledger, state.scratch.pop(meta, None), generator.state
     meta.ledger = Ledger()
-    memory.forget_heap(meta)
     try:
         with devices.use(meta):
             yield
     finally:
         meta.ledger, generator.state = ledger, position
-        memory.forget_heap(meta, heap)
         state.scratch.pop(meta, None)
         if arena is not None:
             state.scratch[meta] = arena

@@ -43,13 +43,6 @@ def heap(device: str | devices.Device | None = None) -> Heap:
     return _heaps.get(place.name) or _heaps.setdefault(place.name, Heap(place))
 
 
-def forget_heap(device: devices.Device, other: Heap | None = None) -> None:
-    """Have a device begin a new heap, or go on with another, whatever lives in the one that it has."""
-    _heaps.pop(device.name, None)
-    if other is not None:
-        _heaps[device.name] = other
-
-
 def external() -> Block:
     """A Block for memory that somebody else owns: no bytes of ours, but a version of its own."""
     return Block(None, 0, _EXTERNAL)

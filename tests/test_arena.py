@@ -260,3 +260,21 @@ def test_capacity_follows_the_largest_not_the_sum_of_sizes(arena):
         del_me = arena.zeros((kib * 256,))
         del del_me
     assert arena.capacity <= 1.3 * arena.peak
+
+
+@pytest.mark.memory
+def test_chunks_become_one_when_nothing_lives_in_them():
+    """The control: while something does, they stay as they are."""
+    arena = ownt.Arena()
+    held = [arena.empty((million, 1_000_000)) for million in (1, 2, 3)]  # a chunk each
+    capacity = arena.capacity
+    assert not arena.settle()
+    assert arena.capacity == capacity
+    held.clear()
+    assert arena.settle()
+    assert len(list(arena.addresses())) == 1
+    assert arena.peak <= arena.capacity <= capacity
+    assert not arena.settle()  # there is one already
+    again = arena.empty((6, 1_000_000))
+    assert arena.capacity <= capacity
+    del again
