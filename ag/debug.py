@@ -6,6 +6,7 @@ from functools import partial
 from typing import final
 
 from ownt import device as devices
+from ownt.dtype import is_float
 from ownt.launch import Launch, Watch
 from ownt.thread import state
 
@@ -37,7 +38,7 @@ def _run(outer: Watch | None, launch: Launch) -> None:
     launch.run(outer)
     for tensor in launch.written:
         array = tensor.array
-        if array.dtype.kind != "f":
+        if not is_float(array.dtype):
             continue
         bad = ~devices.module(array).isfinite(array)
         if bad.any():

@@ -8,15 +8,21 @@ from ownt.device import module
 from ownt.kernel import Out, kernel, pieces
 
 
-@kernel(elementwise=True)
+@kernel(elementwise=True, moves=True)
 def fill(value: float, *, out: Out) -> None:
     """out = value"""
     out.store(value)
 
 
-@kernel(elementwise=True)
+@kernel(elementwise=True, moves=True)
 def copy(x: Any, *, out: Out) -> None:
     """out = x, broadcast"""
+    out.store(x)
+
+
+@kernel(elementwise=True, casts=True)
+def cast(x: Any, *, out: Out) -> None:
+    """out = x, in the dtype of out"""
     out.store(x)
 
 

@@ -25,7 +25,7 @@ CHOICES: dict[str, tuple[object, ...]] = {
     "norm": ("layer", "rms", "rms-no-gain"),
     "activation": ("gelu", "relu", "relu-squared"),
     "residual_init": ("scaled", "zero", "same"),
-    "dtype": ("float32", "float64"),
+    "dtype": ("float32", "float64", "bfloat16", "float16"),
     **dict.fromkeys(("bias", "tied", "embedding_norm", "final_norm", "checkpoint"), (True, False)),
 }
 
@@ -51,7 +51,7 @@ class GPTConfig:
     residual_init: str = "scaled"  # weights into the residual stream: std / sqrt(2 n_layer), zero, or the same
     eps: float = 1e-5  # in norms
     checkpoint: bool = False  # compute blocks again in backward rather than keep what they computed
-    dtype: str = "float32"  # float32 or float64
+    dtype: str = "float32"  # or float64, bfloat16, float16: of parameters, gradients and activations
 
     def validate(self) -> None:
         """Raises: InputError naming the first setting that cannot be."""

@@ -14,13 +14,14 @@ from nn.estimate import estimate, largest_batch
 from nn.gpt import GPT
 from nn.step import Step
 from ownt import device as devices
+from ownt import dtype as dtypes
 from ownt.report import human_bytes
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30, "TIB": 1 << 40}
 RESNETS = {name: getattr(resnet, name) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")}
 _CHARACTERS = {"lines": 27, "stream": 65}
-DTYPES = ("float32", "float64", "float16")
+DTYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class MemoryConfig:
     block_size: int | None = None  # tokens of context; the preset's by default
     vocab_size: int | None = None  # tokens there are; by default 50257 for gpt2, else characters: 27, of a stream 65
     image: int = 224  # height and width of images
-    dtype: str = "float32"  # float32, float64 or float16: of parameters, gradients and activations
+    dtype: str = "float32"  # or float64, bfloat16, float16: of parameters, gradients and activations
     optimizer: str | None = None  # sgd, adam, adamw, rmsprop or lion; the preset's by default
     checkpoint: bool = False  # compute blocks again in backward rather than keep what they computed
     budget: str | None = None  # such as 80GB: say the largest batch that stays within it, too
@@ -80,16 +81,17 @@ def _text_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
         "block_size": config.block_size,
         "vocab_size": config.vocab_size or tokens,
         "checkpoint": config.checkpoint or None,
+        "dtype": config.dtype,
     }
     shape = dataclasses.replace(preset.model, **{name: value for name, value in given.items() if value is not None})
     shape.validate()
     preset = dataclasses.replace(preset, model=shape, optimizer=_optimizer(config, preset.optimizer))
-    model = GPT(shape).to(dtype=config.dtype)
+    model = GPT(shape)
     step = Step(train.share_of_loss(model), train.make_optimizer(preset, model), max_norm=preset.grad_clip)
 
     def inputs(size: int) -> tuple[Any, ...]:
         tokens = devices.meta.empty((size, shape.block_size), "int64")
-        return tokens, tokens, devices.meta.empty((), config.dtype)
+        return tokens, tokens, devices.meta.empty((), dtypes.wide(dtypes.get(config.dtype)))
 
     return step, inputs, config.batch_size or preset.batch_size, preset.accumulate
 

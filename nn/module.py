@@ -12,6 +12,7 @@ from ag import Node
 from ag.node import book_as_parameter
 from nn import hooks, loading, summary
 from ownt import Tensor, capture
+from ownt.dtype import is_float
 from ownt.launch import not_repeatable
 from ownt.thread import state
 
@@ -278,7 +279,7 @@ def _join(prefix: str, name: str) -> str:
 
 def _converted(tensor: Tensor, device: str | None, dtype: Any) -> Tensor:
     moved = tensor if device is None else tensor.to(device)
-    return moved.astype(dtype) if dtype is not None and tensor.dtype.kind == "f" else moved
+    return moved.astype(dtype) if dtype is not None and is_float(tensor.dtype) else moved
 
 
 def _named(module: Module, held: dict[str, Any], name: str, kind: str, path: str) -> Any:

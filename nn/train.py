@@ -103,7 +103,9 @@ class Trainer:
         batches = [self.data.batch(first + i, config.batch_size) for i in range(config.accumulate)]
         counts = [data.counted(y) for _, y in batches]
         total = sum(counts)
-        shares = [ownt.full((), count / total, dtype=config.model.dtype) for count in counts]
+        shares = [
+            ownt.full((), count / total, dtype=ownt.dtype.wide(ownt.dtype.get(config.model.dtype))) for count in counts
+        ]
         self.optimizer.lr = self.schedule(step)
         loss = self._step.accumulate((x, y, share) for (x, y), share in zip(batches, shares, strict=True))
         return (loss.item() if want_loss else None), total

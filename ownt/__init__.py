@@ -2,7 +2,7 @@
 
 from ownt import device, dtype, kernel, memory, random, scratch
 from ownt.arena import Arena, HeldError
-from ownt.dtype import bool_, float16, float32, float64, int8, int16, int32, int64, uint8
+from ownt.dtype import bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
 from ownt.profile import profile
 from ownt.random import manual_seed
@@ -17,6 +17,7 @@ __all__ = [
     "Tensor",
     "arange",
     "asarray",
+    "bfloat16",
     "bool_",
     "device",
     "dtype",

@@ -1,9 +1,14 @@
-"""Element types. NumPy's dtype objects serve every device: CuPy uses the very same ones."""
+"""Element types. NumPy's dtype objects serve every device: CuPy uses the very same ones.
+
+bfloat16, which NumPy lacks, is that of ml_dtypes. Of NumPy's own arithmetic on it, sums round to it number by number:
+what computes with half precision does so in float32 (ownt.half).
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy
 
 DType = numpy.dtype
@@ -17,13 +22,17 @@ uint16 = numpy.dtype("uint16")
 uint32 = numpy.dtype("uint32")
 uint64 = numpy.dtype("uint64")
 float16 = numpy.dtype("float16")
+bfloat16 = numpy.dtype(ml_dtypes.bfloat16)
 float32 = numpy.dtype("float32")
 float64 = numpy.dtype("float64")
 
 default = float32
 _INTEGERS = (uint8, uint16, uint32, uint64, int8, int16, int32, int64)
-_KNOWN = {d.name: d for d in (bool_, *_INTEGERS, float16, float32, float64)}
+_KNOWN = {d.name: d for d in (bool_, *_INTEGERS, float16, bfloat16, float32, float64)}
 _DTYPES = set(_KNOWN.values())
+
+REAL = "fV"  # kinds of dtypes of real numbers; bfloat16's is "V"
+HALF = frozenset((float16, bfloat16))
 
 
 def get(dtype: Any) -> numpy.dtype:
@@ -43,7 +52,12 @@ def get(dtype: Any) -> numpy.dtype:
 
 def is_float(dtype: numpy.dtype) -> bool:
     """Whether it holds real numbers."""
-    return dtype.kind == "f"
+    return dtype.kind in REAL
+
+
+def wide(dtype: numpy.dtype) -> numpy.dtype:
+    """The dtype to compute and to keep statistics in: float32 for float16 and bfloat16, otherwise itself."""
+    return float32 if dtype in HALF else dtype
 
 
 def holds(dtype: numpy.dtype, number: Any) -> bool:

@@ -16,6 +16,8 @@ from ownt.tensor import Tensor, asarray, wrap
 
 __all__ = ["arange", "asarray", "empty", "from_dlpack", "full", "ones", "rand", "randint", "randn", "zeros"]
 
+_DIGITS = {dtypes.float16: 11, dtypes.bfloat16: 8, dtypes.float32: 24, dtypes.float64: 53}  # binary, of each number
+
 
 def empty(*shape: Any, dtype: Any = None, device: str | None = None, kind: str = "buffer", path: str = "") -> Tensor:
     """An uninitialised tensor; `kind` and `path` say what for, in the ledger.
@@ -63,7 +65,7 @@ def arange(
 def rand(*shape: Any, dtype: Any = None, device: str | None = None) -> Tensor:
     """Random numbers uniform in [0, 1). Seeded by `ownt.manual_seed`."""
     made = empty(*shape, dtype=_float(dtype), device=device)
-    digits = {2: 11, 4: 24, 8: 53}[made.dtype.itemsize]
+    digits = _DIGITS[made.dtype]
     random.fill(made.array, lambda xp, key, offset, count: random.uniform(xp, key, offset, count, digits), outputs=1)
     return made
 

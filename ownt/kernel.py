@@ -24,6 +24,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
+from ownt import half
 from ownt.launch import Launch, nothing
 from ownt.tensor import Tensor
 from ownt.thread import apart, state
@@ -78,10 +79,13 @@ class Outs(list[Out]):
 class Kernel:
     """A reference and its overrides by device and dtype."""
 
-    def __init__(self, reference: Callable[..., None], elementwise: bool, casts: bool = False) -> None:
+    def __init__(
+        self, reference: Callable[..., None], elementwise: bool, casts: bool = False, moves: bool = False
+    ) -> None:
         self.reference = reference
         self.elementwise = elementwise
         self.casts = casts
+        self.moves = moves
         self.name = reference.__name__
         self.count: Callable[..., int] | None = None  # see `operations`
         self.__doc__ = reference.__doc__
@@ -114,7 +118,7 @@ class Kernel:
         if type(target) is devices.MetaArray:
             function, bound = nothing, self._bind_only(target, arrays, outs)
         else:
-            function, bound = self._bind(target, arrays, outs)
+            function, bound = self.bind(target, arrays, outs)
         if state.launch is None:
             function(*bound)
         else:
@@ -124,44 +128,54 @@ class Kernel:
         for out in written:
             out.tensor._block.version += 1
 
-    def _bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
-        """What to call with which arguments: an override for the target's device and dtype, or the reference."""
+    def bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
+        """What to call with which arguments: an override for the device and dtype, or the reference."""
         overrides = self._by_array.get(type(target))
         if overrides is None:
             overrides = self._load_overrides(devices.of(target))
-        override = overrides.get(target.dtype)
+        dtype = target.dtype
+        first: Any = arrays[0] if arrays else None
+        if type(first) is type(target) and first.dtype is not dtype and first.dtype in dtypes.HALF:
+            dtype = first.dtype  # float32 made of half precision: sums, statistics
+        override = overrides.get(dtype)
         bound = None if override is None else override(*arrays, **outs)
         if bound is not None:
             return bound
-        if not self.casts:
+        place, reference = devices.of(target), self.reference
+        if not (self.casts or self.moves) and (dtype in dtypes.HALF or any(map(half.is_half, arrays))):
+            if not self._goes_in_pieces(place):
+                return half.bind(self, arrays, outs)
+            reference = half.elementwise(reference)
+        elif not self.casts:
             self._check_dtypes(arrays, target.dtype)
-        return self._run_reference, (devices.of(target), arrays, outs)
+        return self._run_reference, (reference, place, arrays, outs)
 
     def _bind_only(self, target: Any, arrays: list[Any], outs: dict) -> tuple:
         """Take what workspace a launch would take. (Updates of many tensors, whose tables are long, take none.)"""
         if any(type(out) is Outs for out in outs.values()):
             return ()
         with devices.use(devices.meta):
-            return self._bind(target, arrays, outs)[1]
+            return self.bind(target, arrays, outs)[1]
 
-    def _run_reference(self, device: devices.Device, arrays: list[Any], outs: dict[str, Out | None]) -> None:
-        with device.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
-            if self.elementwise and device is devices.cpu:
-                in_pieces(self.reference, arrays, outs)
+    def _goes_in_pieces(self, place: devices.Device) -> bool:
+        """Whether the reference is called with small pieces: on the CPU, where its temporaries are then warm."""
+        return self.elementwise and place.kernels == devices.cpu.kernels
+
+    def _run_reference(
+        self, reference: Callable[..., None], place: devices.Device, arrays: list[Any], outs: dict[str, Out | None]
+    ) -> None:
+        with place.quiet():  # NaN and Inf go their way, as everywhere in the field; ag.detect_anomaly finds them
+            if self._goes_in_pieces(place):
+                in_pieces(reference, arrays, outs)
             else:
-                self.reference(*arrays, **outs)
+                reference(*arrays, **outs)
 
     def _check_dtypes(self, arrays: list[Any], dtype: Any) -> None:
         """No silent promotion: floats of two dtypes in one launch are a mistake in an op."""
-        if dtype.kind != "f":
+        if not dtypes.is_float(dtype):
             return
         for array in arrays:
-            if (
-                devices.is_array(array)
-                and array.dtype is not dtype
-                and array.dtype.kind == "f"
-                and array.dtype != dtype
-            ):
+            if devices.is_array(array) and dtypes.is_float(array.dtype) and array.dtype != dtype:
                 raise TypeError(f"kernel {self.name}: expected {dtype} like its output; got {array.dtype}")
 
     def _load_overrides(self, device: devices.Device) -> dict[dtypes.DType, Bind]:
@@ -184,16 +198,23 @@ def _unwrapped(arg: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple([part.array if type(part) is Tensor else part for part in arg])
 
 
-def kernel(reference: Callable[..., None] | None = None, *, elementwise: bool = False, casts: bool = False) -> Any:
+def kernel(
+    reference: Callable[..., None] | None = None,
+    *,
+    elementwise: bool = False,
+    casts: bool = False,
+    moves: bool = False,
+) -> Any:
     """Make a kernel of its reference.
 
     elementwise: each element of the output depends on the same element of the inputs, broadcast, alone; on
                  the CPU the reference then runs piece by piece, so that its temporaries are small and warm.
     casts:       floats of two dtypes may meet in it, because converting them is what it is for.
+    moves:       numbers are but moved, so that half precision needs no float32 (see ownt.half).
     """
     if reference is None:
-        return lambda function: Kernel(function, elementwise, casts)
-    return Kernel(reference, elementwise, casts)
+        return lambda function: Kernel(function, elementwise, casts, moves)
+    return Kernel(reference, elementwise, casts, moves)
 
 
 def pieces(shape: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], int]]:

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import indexing, launch, memory
+from ownt import export, indexing, launch, memory
 
 
 @final
@@ -190,16 +190,16 @@ class Tensor:
         launch.not_repeatable("a tensor was read")
         place = devices.of(self._array)
         if place is devices.cpu:
-            return place.from_host(_Export(self.array, self._block))
+            return export.as_numpy(self.array, self._block)
         return place.to_host(self.array)
 
     def item(self) -> Any:
         """Its one element as a Python number."""
         launch.not_repeatable("a tensor was read")
-        return devices.of(self._array).to_host(self.array).item()
+        return export.as_python(devices.of(self._array).to_host(self.array)).item()
 
     def tolist(self) -> Any:
-        return self.numpy().tolist()
+        return export.as_python(self.numpy()).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         host = self.numpy()
@@ -236,18 +236,6 @@ class Tensor:
         return f"Tensor({values}, dtype={self.dtype}{place})"
 
 
-@final
-class _Export:
-    """What NumPy arrays handed out have as their base: it keeps the memory, and its Block, alive."""
-
-    __slots__ = ("__array_interface__", "array", "block")
-
-    def __init__(self, array: Any, block: Any) -> None:
-        self.__array_interface__ = array.__array_interface__
-        self.array = array
-        self.block = block
-
-
 def wrap(array: Any, block: Any) -> Tensor:
     """A Tensor of a raw array whose bytes belong to `block`."""
     made = Tensor.__new__(Tensor)
@@ -267,7 +255,7 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
         moved = values if device is None else values.to(place.name)
         return moved if dtype is None else moved.astype(dtype)
     array = place.from_host(values)
-    if dtype is None and array.dtype.kind == "f" and not hasattr(values, "dtype"):
+    if dtype is None and dtypes.is_float(array.dtype) and not hasattr(values, "dtype"):
         dtype = dtypes.default
     wanted = dtypes.get(array.dtype if dtype is None else dtype)
     shared = array is values or (place is devices.meta and devices.is_array(values))

@@ -200,7 +200,7 @@ def test_data_that_cannot_be_used_is_an_error(capsys, tmp_path, contents, words,
         ("--optimizer adagrad", "optimizer among sgd, adam, adamw, rmsprop, lion; got 'adagrad'"),
         ("--schedule wave", "schedule among constant, linear, cosine, one-cycle, step, restarts; got 'wave'"),
         ("--layout words", "layout among lines, stream; got 'words'"),
-        ("--dtype float16", "dtype among float32, float64; got 'float16'"),
+        ("--dtype int8", "dtype among float32, float64, bfloat16, float16; got 'int8'"),
     ],
 )
 def test_settings_that_cannot_be_are_an_error(capsys, tmp_path, options, words):

@@ -30,9 +30,9 @@ def gpt(**options):
     return model, lambda x, y: model.loss(x, y), (TOKENS, TOKENS)
 
 
-def gpt_float16():
-    model, loss, inputs = gpt()
-    model.to(dtype="float16")
+def gpt_in(dtype, **options):
+    model, loss, inputs = gpt(**options)
+    model.to(dtype=dtype)
     return model, loss, inputs
 
 
@@ -47,7 +47,9 @@ MODELS = {
     "gpt with dropout": lambda: gpt(dropout=0.2),
     "gpt checkpointed": lambda: gpt(checkpoint=True),
     "gpt in float64": lambda: gpt(dtype="float64"),
-    "gpt in float16": gpt_float16,
+    "gpt in float16": lambda: gpt_in("float16"),
+    "gpt in bfloat16": lambda: gpt_in("bfloat16"),
+    "gpt in bfloat16, checkpointed": lambda: gpt_in("bfloat16", checkpoint=True, dropout=0.1),
     "resnet": resnet,
     "resnet checkpointed": lambda: resnet(checkpoint=True),
 }

@@ -255,7 +255,7 @@ def test_an_unknown_token_is_an_error_naming_it(token):
         ({"norm": "batch"}, "norm among layer, rms, rms-no-gain; got 'batch'"),
         ({"activation": "swish"}, "activation among gelu, relu, relu-squared; got 'swish'"),
         ({"residual_init": "one"}, "residual_init among scaled, zero, same; got 'one'"),
-        ({"dtype": "float16"}, "dtype among float32, float64; got 'float16'"),
+        ({"dtype": "int8"}, "dtype among float32, float64, bfloat16, float16; got 'int8'"),
     ],
 )
 def test_a_shape_that_cannot_be_is_an_input_error(settings, words):

@@ -27,7 +27,7 @@ def arguments(op: ag.Op, sample: Any, dtype: str) -> tuple[list[Any], dict[str, 
 
 
 def leaves(args: list[Any]) -> list[Any]:
-    return [ag.param(a) if isinstance(a, ownt.Tensor) and a.dtype.kind == "f" else a for a in args]
+    return [ag.param(a) if isinstance(a, ownt.Tensor) and ownt.dtype.is_float(a.dtype) else a for a in args]
 
 
 def gradients(nodes: list[Any]) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from ag.op import Indices, op
 from ag.sample import Sample, normal
 from ownt import Tensor, launch, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import Out, kernel
 
 _TILE = 1 << 18  # scores of a tile: a megabyte in float32
@@ -136,7 +137,7 @@ def causal_attention(qkv: Tensor, heads: int) -> Any:
     width = check("causal_attention", qkv, heads)
     b, t, _ = qkv.shape
     y = scratch.empty((b, t, width), like=qkv)
-    lse = scratch.empty((b, heads, t), like=qkv)
+    lse = scratch.empty((b, heads, t), like=qkv, dtype=wide(qkv.dtype))
     attention_kernel(qkv, heads, out=Out(y), lse=Out(lse))
     return y, (qkv, y, lse, heads)
 

@@ -9,6 +9,7 @@ from ag.ops.norm import EPS
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import Out, kernel
 
 Running = tuple[Tensor, Tensor]  # mean and variance
@@ -50,7 +51,7 @@ def batch_stats_kernel(x: Any, eps: float, *, stats: Out, variance: Out) -> None
 
 @kernel
 def track_kernel(value: Any, momentum: float, factor: float, *, out: Out) -> None:
-    """out becomes out + momentum (factor value - out), whatever its beta"""
+    """out becomes out + momentum (factor value - out); its beta is 1"""
     out.array[...] += momentum * (factor * value - out.array)
 
 
@@ -131,13 +132,13 @@ def batch_norm(
         raise ValueError(
             f"{where('batch_norm')}: expected two numbers a channel or more in training; got shape {x.shape}"
         )
-    stats = scratch.empty((2, *x.shape[1:2]), like=x)
+    stats = scratch.empty((2, *x.shape[1:2]), like=x, dtype=wide(x.dtype))
     if training:
-        variance = scratch.empty(x.shape[1:2], like=x)
+        variance = scratch.empty(x.shape[1:2], like=x, dtype=wide(x.dtype))
         batch_stats_kernel(x, eps, stats=Out(stats), variance=Out(variance))
         if running is not None and not recomputing():
-            track_kernel(stats[0], momentum, 1.0, out=Out(running[0]))
-            track_kernel(variance, momentum, count / (count - 1), out=Out(running[1]))
+            track_kernel(stats[0], momentum, 1.0, out=Out(running[0], 1))
+            track_kernel(variance, momentum, count / (count - 1), out=Out(running[1], 1))
     elif running is None:
         raise ValueError(f"{where('batch_norm')}: expected running statistics, since it is not in training; got none")
     else:

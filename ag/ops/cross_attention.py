@@ -14,6 +14,7 @@ from ag.ops.attention import product, tiles
 from ag.sample import Sample, integers, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import is_float, wide
 from ownt.kernel import Out, kernel
 
 
@@ -37,7 +38,7 @@ def _scores(q: Any, k: Any, mask: Any, causal: bool, scale: float, batch: slice,
     scores = scores.reshape(part.shape[0], q.shape[1], *scores.shape[-2:])
     if causal:
         scores[..., xp.arange(k.shape[2]) > xp.arange(queries.start, queries.stop)[:, None]] = -xp.inf
-    if mask is not None and mask.dtype.kind == "f":
+    if mask is not None and is_float(mask.dtype):
         scores += _part(mask, batch, queries)
     elif mask is not None:
         scores = xp.where(_part(mask, batch, queries) != 0, scores, -xp.inf).astype(q.dtype, copy=False)
@@ -127,7 +128,7 @@ def check(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> None:
     scores = (*q.shape[:-1], k.shape[-2])
     if mask.ndim > q.ndim or arithmetic.broadcast_shape("attention", mask.shape, scores) != scores:
         raise ValueError(f"attention: expected a mask that broadcasts to the scores {scores}; got {mask.shape}")
-    if mask.dtype.kind == "f" and mask.dtype != q.dtype:
+    if is_float(mask.dtype) and mask.dtype != q.dtype:
         raise TypeError(f"attention: expected a mask of truth values or of {q.dtype}; got {mask.dtype}. Use astype")
 
 
@@ -148,7 +149,7 @@ def attention(
     scale = q.shape[-1] ** -0.5 if scale is None and q.shape[-1] else scale or 0.0
     y = scratch.empty((*q.shape[:-1], v.shape[-1]), like=q)
     q, k, v, mask = (x if x is None else four_axes(x) for x in (q, k, v, mask))  # type: ignore[assignment]
-    lse = scratch.empty(q.shape[:3], like=q)
+    lse = scratch.empty(q.shape[:3], like=q, dtype=wide(q.dtype))
     attend_kernel(q, k, v, mask, causal, scale, out=Out(four_axes(y)), lse=Out(lse))
     return y, (q, k, v, mask, four_axes(y), lse, causal, scale)
 

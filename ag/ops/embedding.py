@@ -12,7 +12,7 @@ from ownt import device as devices
 from ownt.kernel import PIECE, Out, kernel, stretches
 
 
-@kernel
+@kernel(moves=True)
 def embedding_kernel(indices: Any, w: Any, *, out: Out) -> None:
     out.store(w[indices])
 

@@ -15,7 +15,9 @@ from ag.ops.activation import GELU, gelu_kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
 from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
 from ag.sample import Sample, normal
+from ag.summed import summed
 from ownt import Tensor, scratch
+from ownt.dtype import wide
 from ownt.kernel import Out, stretches
 
 CENTRED = {"layer": True, "rms": False}
@@ -64,7 +66,7 @@ def norm_linear(
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
     flat, centred = rows(x), CENTRED[norm]
-    stats = scratch.empty((flat.shape[0], 2), like=x)
+    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
 
     def normed(part: slice, out: Out) -> None:
         norm_kernel(flat[part], gain, shift, eps, centred, out=out, stats=Out(stats[part]))
@@ -79,7 +81,7 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
-    with rows_out(dx) as out:
+    with rows_out(dx) as out, summed(dw) as dw, summed(dgain) as dgain, summed(dshift) as dshift:
         for part in _pieces(*flat.shape):
             h = _workspace(part, x.shape[-1], x)
             if dw:
@@ -113,7 +115,7 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
-    with rows_out(dx) as out:
+    with rows_out(dx) as out, summed(dw) as dw:
         for part in _pieces(*flat.shape):
             h = _workspace(part, x.shape[-1], x)
             if dw:

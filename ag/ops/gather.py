@@ -22,7 +22,7 @@ def grid(index: Any, axis: int) -> tuple[Any, ...]:
     return tuple(key)
 
 
-@kernel
+@kernel(moves=True)
 def gather_kernel(x: Any, axis: int, index: Any, *, out: Out) -> None:
     out.store(x[grid(index, axis)])
 

@@ -12,6 +12,7 @@ from ag.ops.norm import EPS
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import PIECE, Out, kernel, stretches
 
 
@@ -91,7 +92,7 @@ def group_norm(
             f"got {got} and {groups} groups"
         )
     y = scratch.empty(x.shape, like=x)
-    stats = scratch.empty((x.shape[0], groups, 2), like=x)
+    stats = scratch.empty((x.shape[0], groups, 2), like=x, dtype=wide(x.dtype))
     flat, out = shaped(x, _flat(x)), Out(y).view(_flat(x))
     group_norm_kernel(flat, groups, gain, shift, eps, out=out, stats=Out(stats))
     return y, (x, groups, gain, stats)

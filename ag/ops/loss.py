@@ -10,8 +10,10 @@ from ag.op import Indices, op
 from ag.ops import embedding, linear
 from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
 from ag.sample import Sample, fixed, integers, normal
+from ag.summed import summed
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import PIECE, Out, kernel, stretches
 
 IGNORE = -100
@@ -145,7 +147,8 @@ def cross_entropy(
     """y = -log softmax(logits)[target], averaged over the targets that are not `ignore_index`
 
     NaN if there is no such target. reduction: "mean", "sum" or "none". label_smoothing: the share of the target that
-    all classes get evenly. weight: what each class counts for, also in the mean.
+    all classes get evenly. weight: what each class counts for, also in the mean. Of logits of half precision y is
+    float32: a loss of two or three digits would not show that it falls.
     Shapes: logits (..., V), targets (...), weight (V,) -> y () or, with "none", (...)
     Saves:  logits, targets, weight, two numbers a row
     Raises: IndexError for a target out of range
@@ -154,8 +157,8 @@ def cross_entropy(
     check_targets("cross_entropy", logits.shape, targets, weight, ignore_index, reduction)
     check_smoothing("cross_entropy", label_smoothing)
     flat = rows(logits)
-    losses = scratch.empty((flat.shape[0],), like=logits, kind="workspace")
-    stats = scratch.empty((flat.shape[0], 2), like=logits)
+    losses = scratch.empty((flat.shape[0],), like=logits, dtype=wide(logits.dtype), kind="workspace")
+    stats = scratch.empty((flat.shape[0], 2), like=logits, dtype=wide(logits.dtype))
     options = weight, ignore_index, label_smoothing
     row_loss_kernel(flat, vector(targets), *options, out=Out(losses), stats=Out(stats))
     y = reduced(losses, targets, weight, ignore_index, reduction)
@@ -185,6 +188,7 @@ def linear_cross_entropy(
 ) -> Any:
     """y = cross_entropy(x wᵀ, targets) without holding many logits: they are made and used some rows at a time
 
+    As there, y is float32 of x of half precision.
     Shapes: x (..., C), w (V, C), targets (...) -> y () or, with "none", (...)
     Saves:  x, w, targets, two numbers a row; the logits where they are few, since making them again costs time
     Raises: IndexError for a target out of range
@@ -195,8 +199,8 @@ def linear_cross_entropy(
     check_targets("linear_cross_entropy", shape, targets, None, ignore_index, reduction)
     check_smoothing("linear_cross_entropy", label_smoothing)
     flat, chosen = rows(x), vector(targets)
-    losses = scratch.empty((flat.shape[0],), like=x, kind="workspace")
-    stats = scratch.empty((flat.shape[0], 2), like=x)
+    losses = scratch.empty((flat.shape[0],), like=x, dtype=wide(x.dtype), kind="workspace")
+    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
     options = None, ignore_index, label_smoothing
     pieces, kept = list(_pieces(flat.shape[0], w)), None
     for part in pieces:
@@ -213,7 +217,7 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
     x, w, targets, kept, stats, ignore, smoothing, reduction = saved
     flat, chosen = rows(x), vector(targets)
     share = shares(g, targets, None, ignore, reduction)
-    with rows_out(dx) as out:
+    with rows_out(dx) as out, summed(dw) as dw:
         for part in _pieces(flat.shape[0], w):
             logits = _logits(flat[part], w) if kept is None else kept  # which become their gradient
             row_loss_vjp(share[part], logits, chosen[part], None, stats[part], ignore, smoothing, out=Out(logits))

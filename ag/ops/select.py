@@ -122,12 +122,12 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     clip_vjp(g, *saved, out=dx.out())
 
 
-@kernel
+@kernel(moves=True)
 def tril_kernel(x: Any, diagonal: int, *, out: Out) -> None:
     out.store(devices.module(x).tril(x, diagonal))
 
 
-@kernel
+@kernel(moves=True)
 def triu_kernel(x: Any, diagonal: int, *, out: Out) -> None:
     out.store(devices.module(x).triu(x, diagonal))
 

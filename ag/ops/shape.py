@@ -69,7 +69,7 @@ def _(g: Tensor, saved: Any, dx: Any) -> None:
     kernels.copy(g, out=dx.out(zero=True)[key])
 
 
-@kernel
+@kernel(moves=True)
 def index_kernel(x: Any, key: tuple[Any, ...], *, out: Out) -> None:
     out.store(x[key])
 

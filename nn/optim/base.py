@@ -11,9 +11,9 @@ import ag
 from ag import Node
 from nn.optim import options, saved
 from nn.optim.groups import listed, parameters_of, shown
-from nn.optim.rule import wide
 from nn.optim.update import Update
 from ownt import Tensor, capture, factories, timeline
+from ownt.dtype import wide
 from ownt.kernel import Kernel
 
 

@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from nn.optim.groups import parameters_of
-from nn.optim.rule import wide
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import Out, in_pieces, kernel, pieces
 
 

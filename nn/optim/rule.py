@@ -1,4 +1,4 @@
-"""`rule`, which makes a kernel of an optimizer's update; what float16 takes: float32, in state and in arithmetic."""
+"""`rule`, which makes a kernel of an optimizer's update; half precision takes float32, in state and arithmetic."""
 
 from __future__ import annotations
 
@@ -7,23 +7,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ownt import device as devices
-from ownt import dtype as dtypes
 from ownt.kernel import Kernel, Out, in_pieces, kernel
 
-MASTER = "master"  # the state in which weights of float16 are kept in float32
-
-
-def wide(dtype: dtypes.DType) -> dtypes.DType:
-    """The dtype to compute in: float32 for float16, otherwise itself."""
-    return dtypes.float32 if dtype == dtypes.float16 else dtype
+MASTER = "master"  # the state in which weights of half precision are kept in float32
 
 
 def rule(update: Callable[..., None]) -> Kernel:
     """The kernel of `update(g, *numbers, *flags, out, **state)`, an optimizer's, for many parameters at once.
 
     `kernel(grads, numbers, *flags, out=[...], half=[...] or None, ...)`: each row of `numbers` begins with a factor
-    by which the gradient, converted to the dtype of `out`, is multiplied first. For weights of float16, `half`, `out`
-    is their float32 master: it follows them where somebody else wrote to them, and they are written from it.
+    by which the gradient, converted to the dtype of `out`, is multiplied first. For weights of half precision, `half`,
+    `out` is their float32 master: it follows them where somebody else wrote to them, and they are written from it.
     The update reads what it writes: its destinations have beta 1, which says that what is there counts.
     """
 

@@ -71,7 +71,7 @@ def _wrong_options(optimizer: Optimizer, group: Mapping[str, Any]) -> list[str]:
 def _wrong_state(optimizer: Optimizer, group: Mapping[str, Any], node: Node, state: Mapping[str, Any]) -> list[str]:
     """Of one parameter's state: tensors that are missing, of no use, or of another shape."""
     counts = ("step",) if optimizer.counted else ()
-    masters = (MASTER,) if node.dtype == dtypes.float16 else ()
+    masters = (MASTER,) if node.dtype in dtypes.HALF else ()
     needed = (*counts, *optimizer.names(group))
     known = (*counts, *optimizer.tensors, *masters)
     misshaped = [

@@ -34,8 +34,8 @@ class GradScaler:
 
     `step` unscales in the dtype of the optimizer's state, float32 for weights of float16. `unscale_`, for those who
     clip gradients or look at them, unscales in place, where float16 loses what is below 6e-8: better clip to a norm of
-    `max_norm * scaler.get_scale()` without it. Through a loss of float16 passes a scale of up to 65504: from the
-    default the first step is skipped.
+    `max_norm * scaler.get_scale()` without it. Through a loss that is itself float16 passes a scale of up to 65504;
+    cross_entropy's is float32.
     """
 
     _scale: float

@@ -65,7 +65,7 @@ class Update:
         if found == self._tensors:
             return
         names = optimizer.names(self.group)
-        names += [MASTER] * (self.nodes[0].dtype == dtypes.float16)
+        names += [MASTER] * (self.nodes[0].dtype in dtypes.HALF)
         pairs = list(zip(self.nodes, self._states, strict=True))
         for _, state in pairs:
             if MASTER not in names:
