@@ -17,23 +17,25 @@ from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
 from ag.sample import Sample, normal
 from ag.summed import summed
 from ownt import Tensor, scratch
-from ownt.dtype import wide
+from ownt.dtype import DType, wide
 from ownt.kernel import Out, stretches
 
 CENTRED = {"layer": True, "rms": False}
 _ELEMENTS = 1 << 19  # of a piece of rows: two megabytes of float32
 _ROWS = 256  # but at least so many rows, at which matrix products still run at full speed
+# (Of half precision eight times as much: for each piece the weights are widened.)
 
 
-def _pieces(count: int, width: int) -> Iterator[slice]:
-    return stretches(count, max(_ROWS, _ELEMENTS // max(width, 1)))
+def _pieces(count: int, width: int, dtype: DType) -> Iterator[slice]:
+    elements, least = (_ELEMENTS, _ROWS) if dtype == wide(dtype) else (8 * _ELEMENTS, 8 * _ROWS)
+    return stretches(count, max(least, elements // max(width, 1)))
 
 
 def _linear_in_pieces(x: Tensor, w: Tensor, b: Tensor | None, make: Callable[[slice, Out], None]) -> Tensor:
     """linear(h, w, b), where `make` writes the rows of h that a slice names."""
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
     result = rows(y)
-    for part in _pieces(result.shape[0], w.shape[1]):
+    for part in _pieces(result.shape[0], w.shape[1], x.dtype):
         h = _workspace(part, w.shape[1], x)
         make(part, Out(h))
         affine_kernel(h, w, b, out=Out(result[part]))
@@ -82,7 +84,7 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out, summed(dw) as dw, summed(dgain) as dgain, summed(dshift) as dshift:
-        for part in _pieces(*flat.shape):
+        for part in _pieces(flat.shape[0], flat.shape[1], x.dtype):
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 renorm_kernel(flat[part], stats[part], gain, shift, out=Out(h))
@@ -116,7 +118,7 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out, summed(dw) as dw:
-        for part in _pieces(*flat.shape):
+        for part in _pieces(flat.shape[0], flat.shape[1], x.dtype):
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 forward(flat[part], out=Out(h))
