@@ -10,6 +10,7 @@ from typing import Any, final
 import ag
 from ag.slot import GradSlot
 from ownt import Tensor, capture, indexing, tensor
+from ownt.dtype import is_float
 from ownt.heap import Heap
 
 _hook_ids = count()
@@ -128,7 +129,7 @@ class Node:
 
     def _require_grad(self, wanted: bool) -> None:
         if wanted and self.slot is None:
-            if self.tensor.dtype.kind != "f":
+            if not is_float(self.tensor.dtype):
                 raise TypeError(
                     f"requires_grad: expected a float tensor; got {self.tensor.dtype}. Use tensor.astype('float32')"
                 )

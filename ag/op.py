@@ -30,7 +30,7 @@ from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
 from ownt import Tensor
 from ownt import device as devices
-from ownt.dtype import is_integer
+from ownt.dtype import is_float, is_integer
 from ownt.kernel import Kernel
 from ownt.thread import state
 
@@ -139,7 +139,7 @@ class Op:
             y, saved = self.forward(*values, **options)
         finally:
             state.op = outer
-        if not (wanted and recording.enabled and y._array.dtype.kind == "f"):
+        if not (wanted and recording.enabled and is_float(y._array.dtype)):
             return nodes.Node(y)
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")
@@ -170,7 +170,7 @@ class Op:
                     self._check_alike(first, value)
             elif role == _SHARED:
                 first = value
-                if not self.integers and value._array.dtype.kind != "f":
+                if not self.integers and not is_float(value._array.dtype):
                     raise TypeError(f"{self.name}: expected a float tensor; got {value.dtype}. Use astype('float32')")
             elif role == _INDICES and not is_integer(value.dtype):
                 raise TypeError(

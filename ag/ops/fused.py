@@ -16,6 +16,7 @@ from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
 from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
+from ownt.dtype import wide
 from ownt.kernel import Out, stretches
 
 CENTRED = {"layer": True, "rms": False}
@@ -64,7 +65,7 @@ def norm_linear(
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
     flat, centred = rows(x), CENTRED[norm]
-    stats = scratch.empty((flat.shape[0], 2), like=x)
+    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
 
     def normed(part: slice, out: Out) -> None:
         norm_kernel(flat[part], gain, shift, eps, centred, out=out, stats=Out(stats[part]))

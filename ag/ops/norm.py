@@ -10,6 +10,7 @@ from ag.ops.matmul import rows, rows_out
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
+from ownt.dtype import wide
 from ownt.kernel import PIECE, Out, kernel, stretches
 
 EPS = 1e-5
@@ -84,7 +85,7 @@ def normalized(
     """The result and the statistics of each row."""
     y = scratch.empty(x.shape, like=x)
     flat = rows(x)
-    stats = scratch.empty((flat.shape[0], 2), like=x)
+    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
     norm_kernel(flat, gain, shift, eps, centred, out=Out(rows(y)), stats=Out(stats))
     return y, stats
 
