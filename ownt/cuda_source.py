@@ -182,8 +182,7 @@ class CudaKernel:
             except (TypeError, ValueError, OverflowError):
                 wanted = parameter.dtype(dtype) or "any dtype"
                 what = f"an array of {wanted} on {device}, or None" if parameter.pointer else f"a number, {wanted}"
-                found = getattr(value, "dtype", None)
-                kind = repr(value) if found is None else f"an array of {found}"
+                kind = f"an array of {value.dtype}" if devices.is_array(value) else repr(value)
                 return TypeError(f"{where}: expected {what}, for {parameter} {parameter.name}; got {kind}")
         return TypeError(f"{where}: arguments were refused, and then taken")
 
@@ -219,12 +218,13 @@ class Launch:
 
 def _taker(parameter: Parameter, device: devices.Device, real: DType) -> Callable[[Any], Any]:
     """What makes of an argument what a compiled kernel takes, or raises."""
-    wanted, kind = parameter.dtype(real), device.array
+    wanted: Any = parameter.dtype(real)
+    kind: Any = device.array
 
     def number(value: Any) -> Any:
         if type(value) is kind:
             raise TypeError
-        return wanted.type(value)  # type: ignore[union-attr]
+        return wanted.type(value)
 
     def array(value: Any) -> Any:
         if value is not None and (
@@ -253,7 +253,7 @@ def options(dtype: Any, architecture: str = "") -> tuple[str, ...]:
 
 
 def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stream: Any = None) -> Callable[[str], Run]:
-    """The kernels of a source by name, compiled for the CUDA device that is current.
+    """The kernels of a source by name, compiled for the CUDA device that is current: what `device.compile` returns.
 
     architecture: "sm_90a" for what only Hopper has; else CuPy's choice for the device
     stream:       the cupy.cuda.Stream that they run on; None for that which is current when they are launched
@@ -261,25 +261,27 @@ def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stre
     Raises: RuntimeError with the compiler's messages.
     """
     import cupy
+    from cupy.cuda import driver
 
-    module = cupy.RawModule(code=source.text, options=options(dtype, architecture))
+    try:
+        module = cupy.RawModule(code=source.text, options=options(dtype, architecture)).module
+    except cupy.cuda.compiler.CompileException as error:
+        raise RuntimeError(
+            f"{source.path.name}: expected CUDA C++ that compiles with {dtype} as real; got\n{error}\n"
+            "If a header is missing, install CuPy with its CUDA headers: pip install 'cupy-cuda13x[ctk]'"
+        ) from error
 
     def function(name: str) -> Run:
-        try:
-            kernel = module.get_function(name)
-            compiled = kernel.kernel  # of the current device
-        except cupy.cuda.compiler.CompileException as error:
-            raise RuntimeError(
-                f"{source.path.name}: expected CUDA C++ that compiles with {dtype} as real; got\n{error}\n"
-                "If a header is missing, install CuPy with its CUDA headers: pip install 'cupy-cuda13x[ctk]'"
-            ) from error
-        granted = PLAIN_SHARED_BYTES
+        kernel, granted = module.get_function(name), PLAIN_SHARED_BYTES
 
         def run(grid: Dim, block: Dim, shared_bytes: int, arguments: list[Any]) -> None:
             nonlocal granted
             if shared_bytes > granted:
-                kernel.max_dynamic_shared_size_bytes = granted = shared_bytes
-            compiled(grid, block, arguments, shared_bytes, stream)
+                driver.funcSetAttribute(
+                    kernel.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes
+                )
+                granted = shared_bytes
+            kernel(grid, block, arguments, shared_bytes, stream)
 
         return run
 

@@ -114,7 +114,7 @@ def _compiled(name: str, program: str, dtype, sanitized: bool) -> str:
     """The path of the compiled program, which is kept for the next time."""
     flags = [*FLAGS, *(option for option in options(dtype) if option.startswith("-D")), *includes()]
     if sanitized:
-        flags += ["-fsanitize=address", "-fno-omit-frame-pointer"]
+        flags += ["-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fno-omit-frame-pointer"]
     headers = "".join(path.read_text("utf-8") for path in sorted(HERE.glob("*.h")))
     key = hashlib.sha256("\0".join([program, headers, *flags]).encode()).hexdigest()[:20]
     path = CACHE / f"{name}-{key}.so"

@@ -123,10 +123,20 @@ Source(Path({path!r})).kernel("past").launch(simulated, dtypes.float32, 1, 64)(x
 """
 
 
-@pytest.mark.parametrize(("past", "found"), [(0, False), (1, True)])
-def test_an_access_past_the_end_is_found_by_the_sanitizer(tmp_path, past, found):
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("x[threadIdx.x] = 1;", ""),
+        ("x[1 + threadIdx.x] = 1;", "heap-buffer-overflow"),
+        ("x[int(threadIdx.x) - 1] = 1;", "heap-buffer-overflow"),
+        ("__shared__ real kept[63]; kept[threadIdx.x] = 1; x[0] = kept[0];", "global-buffer-overflow"),
+        ("store<FULL>(x + 4, load<FULL>(x));", ""),
+        ("store<FULL>(x, load<FULL>(x + 1));", "misaligned address"),
+    ],
+)
+def test_what_memory_forbids_is_found_by_the_sanitizer(tmp_path, body, message):
     path = tmp_path / "past.cu"
-    path.write_text(f'extern "C" __global__ void past(real* x) {{ x[{past} + threadIdx.x] = 1; }}\n')
+    path.write_text(f"{HEAD.replace('test', 'past')}{body}\n}}\n")
     ran = sanitized("-c", PAST.format(path=str(path)))
-    assert ("heap-buffer-overflow" in ran.stderr) == found, ran.stderr
-    assert (ran.returncode != 0) == found, ran.stderr
+    assert message in ran.stderr, ran.stderr
+    assert (ran.returncode != 0) == bool(message), ran.stderr

@@ -11,7 +11,7 @@ import ownt
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_signature import signatures
-from ownt.cuda_source import FLOATS, Source, in_order, options
+from ownt.cuda_source import FLOATS, Source, compile_with_cupy, in_order, options
 
 executes = pytest.mark.skipif(bool(missing()), reason=missing())
 SCALE = """
@@ -129,6 +129,46 @@ def test_what_does_not_compile_says_where(tmp_path):
     made = source(tmp_path, SCALE.replace("factor *", "faktor *"))
     with pytest.raises(RuntimeError, match=r"(?s)scale\.cu.*faktor"):
         made.kernel("scale").launch(simulated, dtypes.float32, 1, 1)(*[None] * 2, 1.0, None, False, 0)
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """What CuPy would be asked for, with no GPU: (code, options), then what is launched and granted."""
+    cupy = pytest.importorskip("cupy")
+    calls = []
+
+    class Function:
+        ptr = 7
+
+        def __call__(self, *call):
+            calls.append(call)
+
+    class Module:
+        def __init__(self, *, code, options):
+            calls.append((code, options))
+            self.module = self
+
+        def get_function(self, name):
+            return Function()
+
+    monkeypatch.setattr(cupy, "RawModule", Module)
+    monkeypatch.setattr(cupy.cuda.driver, "funcSetAttribute", lambda *call: calls.append(call))
+    return calls
+
+
+def test_cupy_compiles_once_and_launches_on_the_stream(tmp_path, modules):
+    made = source(tmp_path)
+    run = compile_with_cupy(made, dtypes.float16, "sm_90a", stream="stream")("scale")
+    run((3,), (64,), 100, [1, 2])
+    run((3, 2), (64,), 60_000, [1])
+    run((3, 2), (64,), 60_000, [1])
+    assert modules == [
+        (made.text, ("-std=c++17", "-Dreal=__half", "-arch=sm_90a")),
+        ((3,), (64,), [1, 2], 100, "stream"),
+        (7, 8, 60_000),  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        ((3, 2), (64,), [1], 60_000, "stream"),
+        ((3, 2), (64,), [1], 60_000, "stream"),
+    ]
 
 
 def test_launches_of_one_binder_run_in_order():
