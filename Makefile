@@ -4,9 +4,10 @@ BIN = .venv/bin
 BASE = .venv/.base
 CHECKS = .venv/.check
 TORCH = .venv/.torch
+CUDA = .venv/.cuda
 BROWSER = .venv/.browser
 
-.PHONY: train test check parity browser clean
+.PHONY: train test check parity browser cuda-check clean
 
 train: $(BASE)  ## train the default model on the names that come with the package; print samples
 	$(BIN)/ownt train
@@ -22,6 +23,9 @@ check: $(CHECKS)  ## format, lint, types, direction of imports
 
 parity: $(TORCH)  ## compare values, gradients and training with PyTorch
 	$(BIN)/python -m pytest -m parity tests/parity
+
+cuda-check: $(CUDA)  ## compile the CUDA kernels, and execute and compare them without a GPU
+	$(BIN)/python -m pytest -m cuda_check tests/cuda -rs
 
 browser: $(BROWSER)  ## have the memory page tested in Chromium, if there is one, by `make test`
 
@@ -42,6 +46,10 @@ $(CHECKS): $(BASE)
 $(BROWSER): $(BASE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[browser]'
 	touch $@
+
+$(CUDA): $(BASE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cuda-check]' && touch $@ \
+		|| echo "CuPy and NVIDIA's compiler could not be installed: what needs them is skipped"
 
 $(TORCH): $(BASE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[parity]'

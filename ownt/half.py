@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from ownt import device as devices
-from ownt import memory
+from ownt import scratch
 from ownt.dtype import HALF, float32
 from ownt.layout import by_strides
 from ownt.tensor import Tensor, wrap
@@ -89,8 +89,7 @@ def _converted(before: Pairs, after: Pairs, function: Callable[..., None], *boun
 def _wide_tensor(array: Any) -> Tensor:
     """An uninitialised workspace in float32 of an array's shape, whose axes follow each other in memory as its do."""
     order, back = by_strides(array)
-    shape = tuple([array.shape[axis] for axis in order])
-    made = memory.scratch(devices.of(array)).empty(shape, float32, "workspace")
+    made = scratch.workspace(tuple([array.shape[axis] for axis in order]), array, float32)
     return made.transpose(back)
 
 

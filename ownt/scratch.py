@@ -28,6 +28,15 @@ def images(shape: tuple[int, ...], like: Tensor, dtype: Any = None) -> Tensor:
     return empty((n, height, width, channels), like, dtype).transpose(FROM_LAST)
 
 
+def workspace(shape: tuple[int, ...], beside: Any, dtype: Any = None) -> Tensor:
+    """An uninitialised tensor for a launch to work in, on the device and, unless `dtype` is given, of the dtype of an
+    array. The binder that takes it holds it until it returns.
+    """
+    place = devices.of(beside)
+    arena = state.scratch.get(place) or memory.scratch(place)
+    return arena.empty(shape, beside.dtype if dtype is None else dtype, "workspace")
+
+
 def alike(x: Tensor) -> Tensor:
     """An uninitialised scratch tensor of the shape, dtype and layout of `x`."""
     array = x._array

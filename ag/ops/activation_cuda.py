@@ -1,0 +1,30 @@
+"""Activations on CUDA devices; kernels in activation.cu, called as ours are."""
+
+from __future__ import annotations
+
+from ag.ops import activation
+from ownt.cuda_elementwise import elementwise
+from ownt.cuda_source import Source
+
+_source = Source(__file__)
+_KERNELS = (
+    *activation.relu.kernels,
+    *activation.sigmoid.kernels,
+    *activation.silu.kernels,
+    *activation.mish.kernels,
+    activation.leaky_relu_kernel,
+    activation.leaky_relu_vjp,
+    activation.elu_kernel,
+    activation.elu_vjp,
+    activation.softplus_kernel,
+    activation.softplus_vjp,
+    activation.hardtanh_kernel,
+    activation.hardtanh_vjp,
+    activation.gelu_kernel,
+    activation.gelu_vjp,
+    activation.gelu_tanh_kernel,
+    activation.gelu_tanh_vjp,
+)
+
+for _kernel in _KERNELS:
+    elementwise(_kernel, _source.kernel(_kernel.name.removesuffix("_kernel")))

@@ -1,0 +1,184 @@
+// layer_norm and rms_norm: see norm.py, whose kernels these are.
+//
+// A row has a group of threads: a warp, several to a block, or a whole block. A thread sees the same columns in every
+// pass, so what it keeps of them in shared memory is its own and needs no barrier; memory is read once.
+#include "common.cuh"
+
+__device__ inline wide group_sum(wide value) {
+  return blockDim.x == WARP ? warp_sum(value) : block_reduce(Sum(), value);
+}
+
+__device__ inline int padded(int width) { return (width + FULL - 1) / FULL * FULL; }
+
+// A row's normalisation, and its application to a number.
+struct Affine {
+  const real *gain, *shift;  // or null
+  wide mean, inverse;
+
+  template <int N> __device__ void store_row(const real* x, real* out, int beta, int width) const {
+    for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+      const Pack<N> pack = load<N>(x + c);
+      const Pack<N> gains = gain ? load<N>(gain + c) : pack, shifts = shift ? load<N>(shift + c) : pack;
+      wide values[N];
+#pragma unroll
+      for (int i = 0; i < N; i++) {
+        wide h = (widen(pack.at[i]) - mean) * inverse;
+        if (gain) h *= widen(gains.at[i]);
+        if (shift) h += widen(shifts.at[i]);
+        values[i] = h;
+      }
+      store<N>(out + c, values, beta);
+    }
+  }
+};
+
+// (mean, 1 / deviation) of a row, which is copied to `kept` unless that is null.
+template <int N> __device__ inline void measure(const real* x, real* kept, int width, wide eps, bool centred, Affine& to) {
+  wide sum = 0, squares = 0;
+  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+    const Pack<N> pack = load<N>(x + c);
+    if (kept) store<N>(kept + c, pack);
+#pragma unroll
+    for (int i = 0; i < N; i++) sum += widen(pack.at[i]);
+  }
+  to.mean = centred ? group_sum(sum) / width : wide(0);
+  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+    const Pack<N> pack = load<N>((kept ? kept : x) + c);
+#pragma unroll
+    for (int i = 0; i < N; i++) squares += (widen(pack.at[i]) - to.mean) * (widen(pack.at[i]) - to.mean);
+  }
+  to.inverse = 1 / sqrt(group_sum(squares) / width + eps);
+}
+
+template <int N>
+__device__ inline void normalize(const real* x, real* kept, real* out, int beta, wide* stats, int width, wide eps,
+                                 bool centred, Affine to) {
+  measure<N>(x, kept, width, eps, centred, to);
+  if (threadIdx.x == 0) {
+    stats[0] = to.mean;
+    stats[1] = to.inverse;
+  }
+  to.store_row<N>(kept ? kept : x, out, beta, width);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+norm_forward(const real* x, const real* gain, const real* shift, real* out, int beta, wide* stats, int rows, int width,
+             wide eps, bool centred, bool keep) {
+  DYNAMIC_SHARED(real, shared);
+  const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
+  if (row >= rows) return;  // a whole group
+  real* kept = keep ? shared + threadIdx.y * padded(width) : nullptr;
+  const Affine to = {gain, shift, 0, 0};
+  const bool packs = width % FULL == 0 && aligned(x, gain, shift, out);
+  x += row * width, out += row * width, stats += row * 2;
+  if (packs) normalize<FULL>(x, kept, out, beta, stats, width, eps, centred, to);
+  else normalize<1>(x, kept, out, beta, stats, width, eps, centred, to);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+norm_again(const real* x, const wide* stats, const real* gain, const real* shift, real* out, int beta, int rows,
+           int width) {
+  const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
+  if (row >= rows) return;
+  const Affine to = {gain, shift, stats[row * 2], stats[row * 2 + 1]};
+  if (width % FULL == 0 && aligned(x, gain, shift, out)) to.store_row<FULL>(x + row * width, out + row * width, beta, width);
+  else to.store_row<1>(x + row * width, out + row * width, beta, width);
+}
+
+// What a group keeps in shared memory while it walks through its rows; null for what is not wanted.
+struct Kept {
+  wide *along, *plain;  // sums over rows: of g h, and of g
+  real *g, *x;          // of the row at hand
+};
+
+// The slope of one row: dx = inverse (s - mean(s) - h mean(s h)) with s = g gain, and its share of both sums.
+template <int N>
+__device__ inline void slope(const real* g, const real* x, Kept kept, const real* gain, real* dx, int beta, wide mean,
+                             wide inverse, int width, bool centred) {
+  wide total = 0, along = 0;
+  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+    const Pack<N> gs = load<N>(g + c), xs = load<N>(x + c), gains = gain ? load<N>(gain + c) : gs;
+    if (kept.g) store<N>(kept.g + c, gs), store<N>(kept.x + c, xs);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const wide h = (widen(xs.at[i]) - mean) * inverse, slope = widen(gs.at[i]);
+      const wide scaled = gain ? slope * widen(gains.at[i]) : slope;
+      total += scaled;
+      along += scaled * h;
+      if (kept.along) kept.along[c + i] += slope * h, kept.plain[c + i] += slope;
+    }
+  }
+  if (!dx) return;
+  total = centred ? group_sum(total) / width : wide(0);
+  along = group_sum(along) / width;
+  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+    const Pack<N> gs = load<N>((kept.g ? kept.g : g) + c), xs = load<N>((kept.g ? kept.x : x) + c);
+    const Pack<N> gains = gain ? load<N>(gain + c) : gs;
+    wide values[N];
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const wide h = (widen(xs.at[i]) - mean) * inverse;
+      const wide scaled = gain ? widen(gs.at[i]) * widen(gains.at[i]) : widen(gs.at[i]);
+      values[i] = inverse * (scaled - total - h * along);
+    }
+    store<N>(dx + c, values, beta);
+  }
+}
+
+template <int N>
+__device__ inline void slopes(const real* g, const real* x, const wide* stats, const real* gain, real* dx, int beta,
+                              wide* parts, int rows, int width, bool centred, Kept kept) {
+  const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
+  for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
+    for (int i = 0; i < N; i++) kept.along[c + i] = kept.plain[c + i] = 0;
+  }
+  for (long long row = group; row < rows; row += groups) {
+    const long long at = row * width;
+    slope<N>(g + at, x + at, kept, gain, dx ? dx + at : nullptr, beta, stats[row * 2], stats[row * 2 + 1], width,
+             centred);
+  }
+  wide* part = parts + group * 2ll * width;
+  for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
+    for (int i = 0; i < N; i++) part[c + i] = kept.along[c + i], part[width + c + i] = kept.plain[c + i];
+  }
+}
+
+// dx, and each group's sums over its rows in `parts` (groups, 2, width), unless that is null.
+extern "C" __global__ void __launch_bounds__(256)
+norm_backward(const real* g, const real* x, const wide* stats, const real* gain, real* dx, int beta, wide* parts,
+              int rows, int width, bool centred, bool keep) {
+  DYNAMIC_SHARED(wide, shared);
+  const int stride = padded(width);
+  Kept kept = {nullptr, nullptr, nullptr, nullptr};
+  if (parts) {
+    kept.along = shared + threadIdx.y * 2 * stride;
+    kept.plain = kept.along + stride;
+  }
+  if (keep) {
+    real* rows_kept = reinterpret_cast<real*>(shared + (parts ? blockDim.y * 2 * stride : 0));
+    kept.g = rows_kept + threadIdx.y * 2 * stride;
+    kept.x = kept.g + stride;
+  }
+  if (width % FULL == 0 && aligned(g, x, gain, dx)) {
+    slopes<FULL>(g, x, stats, gain, dx, beta, parts, rows, width, centred, kept);
+  } else {
+    slopes<1>(g, x, stats, gain, dx, beta, parts, rows, width, centred, kept);
+  }
+}
+
+// dgain and dshift, either or both, from the parts, always added up in the same order. Blocks: (columns, 2).
+extern "C" __global__ void __launch_bounds__(1024)
+norm_sum_parts(const wide* parts, real* dgain, int gain_beta, real* dshift, int shift_beta, int count, int width) {
+  __shared__ wide sums[32][WARP];
+  const int column = blockIdx.x * WARP + threadIdx.x;
+  real* out = blockIdx.y ? dshift : dgain;
+  wide sum = 0;
+  for (int part = threadIdx.y; out && column < width && part < count; part += blockDim.y) {
+    sum += parts[(part * 2ll + blockIdx.y) * width + column];
+  }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y || !out || column >= width) return;
+  for (int row = 1; row < blockDim.y; row++) sum += sums[row][threadIdx.x];
+  store(out + column, sum, blockIdx.y ? shift_beta : gain_beta);
+}

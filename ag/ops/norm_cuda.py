@@ -1,0 +1,99 @@
+"""Norms on CUDA devices; kernels in norm.cu. How sums over rows are cut depends on shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt import scratch
+from ownt.cuda_source import PLAIN_SHARED_BYTES, Source, in_order
+from ownt.kernel import Out
+
+_source = Source(__file__)
+_forward = _source.kernel("norm_forward")
+_again = _source.kernel("norm_again")
+_backward = _source.kernel("norm_backward")
+_sum_parts = _source.kernel("norm_sum_parts")
+
+_WARP, _BLOCK = 32, 256
+_NARROW = 1 << 12  # bytes of a row that a warp reads; a wider one has a block
+_MOST_SHARED = 160 << 10  # bytes, of an A100's 163 KB
+_PARTS, _PART_NUMBERS = 1024, 1 << 21  # of a sum over rows at most: parts, and columns times parts
+
+
+def _blocks(x: Any, rows_bytes: int) -> tuple[tuple[int, int], int]:
+    """Threads of a block, (of a row, rows), so that `rows_bytes` of shared memory for each row fit if they can."""
+    if x.shape[1] * x.itemsize > _NARROW:
+        return (_BLOCK, 1), rows_bytes
+    rows = max(1, min(_BLOCK // _WARP, PLAIN_SHARED_BYTES // max(rows_bytes, 1)))
+    return (_WARP, rows), rows * rows_bytes
+
+
+def _padded(x: Any) -> int:
+    """Columns of a row in shared memory, where each begins at 16 bytes."""
+    full = 16 // x.itemsize
+    return -(-x.shape[1] // full) * full
+
+
+def _fits(x: Any, stats: Any, *others: Any) -> bool:
+    """Whether rows lie one after the other, and statistics are of the type that they are computed in."""
+    rows = all(array is None or array.flags.c_contiguous for array in (x, stats, *others))
+    return rows and stats.dtype == dtypes.wide(x.dtype) and x.shape[1] > 0
+
+
+@norm_kernel.on("cuda", *_source.dtypes)
+def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, stats: Out) -> Any:
+    if stats.beta or not _fits(x, stats.array, gain, shift, out.array):
+        return None
+    rows, width = x.shape
+    row_bytes = _padded(x) * x.itemsize
+    keep = row_bytes <= PLAIN_SHARED_BYTES
+    block, shared_bytes = _blocks(x, row_bytes if keep else 0)
+    launch = _forward.launch(devices.of(x), x.dtype, -(-rows // block[1]), block, shared_bytes)
+    return launch, (x, gain, shift, out.array, out.beta, stats.array, rows, width, eps, centred, keep)
+
+
+@renorm_kernel.on("cuda", *_source.dtypes)
+def _(x: Any, stats: Any, gain: Any, shift: Any, *, out: Out) -> Any:
+    if not _fits(x, stats, gain, shift, out.array):
+        return None
+    rows, width = x.shape
+    block, _ = _blocks(x, 0)
+    launch = _again.launch(devices.of(x), x.dtype, -(-rows // block[1]), block)
+    return launch, (x, stats, gain, shift, out.array, out.beta, rows, width)
+
+
+@norm_vjp.on("cuda", *_source.dtypes)
+def _(
+    g: Any, x: Any, stats: Any, gain: Any, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
+) -> tuple[Callable[..., None], tuple] | None:
+    if not _fits(x, stats, g, gain, *(out.array for out in (dx, dgain, dshift) if out)):
+        return None
+    rows, width = x.shape
+    sums = bool(dgain or dshift)
+    sum_bytes = 2 * _padded(x) * stats.itemsize if sums else 0
+    kept_bytes = 2 * _padded(x) * x.itemsize if dx else 0
+    keep = dx is not None and sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
+    block, shared_bytes = _blocks(x, sum_bytes + (kept_bytes if keep else 0))
+    if shared_bytes > _MOST_SHARED:
+        return None
+    groups = max(1, min(_PARTS, _PART_NUMBERS // width, -(-rows // 8)) if sums else rows)
+    grid = -(-groups // block[1])
+    device = devices.of(x)
+    count = grid * block[1]
+    parts = scratch.workspace((count, 2, width), x, stats.dtype) if sums else None
+    target, beta = _wanted(dx)
+    work = None if parts is None else parts.array
+    arguments = (g, x, stats, gain, target, beta, work, rows, width, centred, keep)
+    first = _backward.launch(device, x.dtype, grid, block, shared_bytes), arguments
+    if not sums:
+        return first
+    adding = _sum_parts.launch(device, x.dtype, (-(-width // _WARP), 2), (_WARP, 32))
+    return in_order(first, (adding, (work, *_wanted(dgain), *_wanted(dshift), count, width)))
+
+
+def _wanted(out: Out | None) -> tuple[Any, int]:
+    return (out.array, out.beta) if out else (None, 0)

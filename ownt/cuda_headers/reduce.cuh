@@ -1,0 +1,37 @@
+// Sums and maxima over the lanes of a warp and over a block. Every lane and thread gets the result.
+//
+// Threads are counted along x: of a block of several rows, each row of threads, a warp or a whole block, has its own.
+#pragma once
+#include "types.cuh"
+
+constexpr int WARP = 32;
+constexpr unsigned int ALL_LANES = 0xffffffffu;
+
+struct Sum {
+  template <class T> __device__ T operator()(T a, T b) const { return a + b; }
+};
+struct Max {  // NaN where there is one
+  template <class T> __device__ T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+};
+
+template <class F, class T> __device__ inline T warp_reduce(F join, T value) {
+#pragma unroll
+  for (int apart = WARP / 2; apart; apart /= 2) value = join(value, __shfl_xor_sync(ALL_LANES, value, apart));
+  return value;
+}
+
+// Over the threads of a block of one row, whose number 32 divides.
+template <class F, class T> __device__ inline T block_reduce(F join, T value) {
+  __shared__ T of_warps[WARP];
+  const int warps = blockDim.x / WARP;
+  value = warp_reduce(join, value);
+  __syncthreads();  // of_warps may still be read for the reduction before this one
+  if (threadIdx.x % WARP == 0) of_warps[threadIdx.x / WARP] = value;
+  __syncthreads();
+  value = of_warps[0];
+  for (int warp = 1; warp < warps; warp++) value = join(value, of_warps[warp]);
+  return value;
+}
+
+template <class T> __device__ inline T warp_sum(T value) { return warp_reduce(Sum(), value); }
+template <class T> __device__ inline T warp_max(T value) { return warp_reduce(Max(), value); }
