@@ -94,6 +94,7 @@ class Decoder:
         self.model = model
         self.cache = gpt.Cache(model, batch)
         self._tokens = ownt.zeros(batch, 1, dtype="int64", device=self.cache.device)
+        self._place = devices.get(self.cache.device)
         self._logits: Tensor | None = None  # (B, V), where replays write them
         self._recording: Recording | None = None
 
@@ -123,7 +124,7 @@ class Decoder:
         return self.model.head(hidden[:, -1]).tensor  # of the last position alone
 
     def _one_more(self, fresh: list[list[int]]) -> Tensor:
-        self._tokens.array[...] = fresh
+        self._place.write(self._tokens.array, ..., fresh)
         recording = self._recording
         if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)

@@ -176,8 +176,8 @@ class Optimizer:
         if name not in state:
             make = factories.zeros
             state[name] = make(node.shape, dtype=dtype, device=node.device, kind="optimizer", path=node.name)
-        elif state[name].dtype != dtype:  # the model was converted meanwhile
-            state[name] = state[name].astype(dtype)
+        elif state[name].dtype != dtype or state[name].device != node.device:  # the model was converted meanwhile
+            state[name] = state[name].to(node.device).astype(dtype)
             state[name].block.rebook("optimizer", node.name)
         return state[name]
 

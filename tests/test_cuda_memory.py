@@ -1,0 +1,321 @@
+"""Memory of a GPU, with CuPy's own arrays, on the host: see tests/cuda_host.py."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy
+import pytest
+from cuda_host import Event, Stream, host_gpu, numbers
+
+import ag
+import nn
+import ownt
+from ag.slot import GradSlot
+from ownt import memory, scratch
+from ownt.cuda import UNIT_BYTES
+from ownt.pinned import Ring
+from ownt.thread import state
+
+CAPACITY = 1 << 28
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr(memory, "_heaps", {})
+    with host_gpu(monkeypatch, CAPACITY) as (place, held):
+        yield place
+        gc.collect()
+        del held
+
+
+@pytest.fixture
+def held(gpu):
+    """The bytes that the stand-in of the driver has given out."""
+    return gpu.xp.cuda.Memory.__self__
+
+
+@pytest.fixture
+def not_run():
+    """Launches are bound, and not run."""
+    outer, state.launch = state.launch, lambda launch: None
+    yield
+    state.launch = outer
+
+
+def rounded(size):
+    return -(-size // UNIT_BYTES) * UNIT_BYTES
+
+
+def test_arrays_of_the_device_are_cupys(gpu):
+    x = ownt.empty(3, 5, device="cuda")
+    assert type(x.array) is gpu.xp.ndarray and x.device == "cuda" and x.shape == (3, 5)
+    assert ownt.device.of(x.array) is gpu and ownt.device.module(x.array) is gpu.xp
+    assert gpu.pointer(x.array) == x.array.data.ptr and gpu.pointer(x.array) % UNIT_BYTES == 0
+    assert gpu.pointer(x[1, 2].array) == gpu.pointer(x.array) + 7 * 4
+
+
+def test_the_heap_is_exact_and_agrees_with_the_pool(gpu, held):
+    sizes = [1, 3, 128, 129, 5000]
+    made = [ownt.empty(size, device="cuda", kind="parameter", path="part") for size in sizes]
+    assert gpu.ledger.by_account() == {("parameter", "part"): 4 * sum(sizes)}
+    assert gpu.pool.used_bytes() == sum(rounded(tensor.nbytes) for tensor in made)
+    del made
+    assert gpu.ledger.live == 0 and gpu.pool.used_bytes() == 0
+
+
+def test_scratch_memory_is_carved_from_few_chunks(gpu, held):
+    with ownt.scratch.mark("cuda"):
+        made = [memory.scratch("cuda").empty((100, n), "float32") for n in (1, 7, 200)]
+        addresses = [gpu.pointer(tensor.array) for tensor in made]
+        assert held.requests == [gpu.chunk_bytes]
+        assert all(address % UNIT_BYTES == 0 for address in addresses)
+        ends = [address + tensor.nbytes for address, tensor in zip(addresses, made)]
+        assert all(end <= after for end, after in zip(ends, addresses[1:]))
+        del made
+    with ownt.scratch.mark("cuda"):
+        again = [memory.scratch("cuda").empty((100, n), "float32") for n in (1, 7, 200)]
+        assert [gpu.pointer(tensor.array) for tensor in again] == addresses
+        del again
+
+
+def test_views_share_memory_and_no_view_copies(gpu, held):
+    x = ownt.empty(4, 6, device="cuda")
+    taken = held.used
+    for view in (x.T, x[1:3, ::2], x.view((2, 12)), x.reshape(3, 8), x.T.reshape(3, 2, 4), x.transpose(1, 0)):
+        assert view.block is x.block
+    with pytest.raises(ValueError, match="that strides .* allow without a copy"):
+        x.T.view((24,))
+    assert held.used == taken
+
+
+def test_images_with_their_channels_last(gpu):
+    like = ownt.empty(1, device="cuda")
+    image = scratch.images((2, 3, 4, 5), like)
+    assert image.strides == (240, 4, 60, 12)
+    assert ownt.scratch.alike(image).strides == image.strides
+
+
+@pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "float16", "float32", "float64"])
+def test_numbers_go_there_and_back(gpu, dtype):
+    values = numpy.arange(24).reshape(4, 6).astype(dtype)
+    there = ownt.asarray(values, device="cuda")
+    assert there.device == "cuda" and there.dtype == dtype
+    assert (numbers(gpu, there.array) == values).all()
+    back = there.to("cpu")
+    assert back.device == "cpu" and (back.numpy() == values).all() and (there.numpy() == values).all()
+    assert there.tolist() == values.tolist() and there[1, 2].item() == values[1, 2].item()
+    assert (there.T.numpy() == values.T).all() and there.T.numpy().shape == (6, 4)
+    assert str(there) == str(back).replace(")", ", device=cuda)") if dtype != "x" else True
+
+
+def test_lists_numbers_and_other_layouts(gpu):
+    assert ownt.asarray([[1.0, 2.0]], device="cuda").dtype == "float32"
+    assert ownt.asarray(3.5, device="cuda").item() == 3.5
+    image = scratch.images((2, 3, 2, 2), ownt.empty(1, device="cuda"))
+    values = numpy.arange(24, dtype="float32").reshape(2, 3, 2, 2)
+    image[...] = values
+    assert (image.numpy() == values).all()
+    image[1] = ownt.asarray(values[0] + 100)
+    assert (image.numpy()[1] == values[0] + 100).all() and (image.numpy()[0] == values[0]).all()
+    assert ownt.asarray(image.array).device == "cuda" and ownt.asarray(image.array).array is image.array
+
+
+def test_a_transfer_takes_memory_once(gpu, held):
+    before = len(held.requests)
+    ownt.asarray(numpy.zeros(1000, "float32"), device="cuda")
+    ownt.zeros(1000).to("cuda")
+    assert held.requests[before:] == [4000, 4000]
+
+
+def test_nothing_waits_for_the_gpu_but_reading(gpu):
+    x = ownt.asarray(numpy.zeros((3, 4), "float32"), device="cuda")
+    x[...] = numpy.ones(4, "float32")
+    y = memory.scratch("cuda").empty((5,), "float32")
+    del y
+    assert gpu.stream.waits == 0 and gpu.stream.non_blocking and Stream.current is gpu.stream
+    x.numpy()
+    assert gpu.stream.waits == 1
+
+
+def test_a_ring_is_not_written_before_it_was_read(gpu, monkeypatch):
+    monkeypatch.setattr(Event, "all_done", False)
+    ring, target = Ring(gpu.xp.cuda, 1 << 12), numpy.zeros(1 << 14, numpy.uint8)
+    values = numpy.arange(1 << 14).astype(numpy.uint8)
+    ring.send(target.ctypes.data, values, gpu.stream)
+    assert (target == values).all()
+    flying = list(ring._flying)
+    first = flying[0][0]
+    assert sum(1 for _ in flying) == 4 and flying[-1][0] + (1 << 10) - first <= 1 << 12
+    ring.send(target.ctypes.data, values[:64], gpu.stream)
+    assert flying[0][1].waited and not flying[1][1].waited
+
+
+def test_a_ring_of_stretches_that_do_not_fit_its_end(gpu, monkeypatch):
+    monkeypatch.setattr(Event, "all_done", False)
+    ring = Ring(gpu.xp.cuda, 1 << 12)
+    for size in (1000, 700, 1024, 900, 333, 1) * 5:
+        target, values = numpy.zeros(size, numpy.uint8), numpy.random.default_rng(size).integers(0, 255, size, "uint8")
+        ring.send(target.ctypes.data, values, gpu.stream)
+        assert (target == values).all()
+        spans = [begin for begin, _ in ring._flying]
+        assert ring._next - spans[0] <= ring.size_bytes
+
+
+def test_out_of_memory_says_who_has_it_and_leaves_no_trace(gpu, held):
+    kept = ownt.empty(1000, device="cuda", kind="parameter", path="blocks.0")
+    live, used = gpu.ledger.live, held.used
+    with pytest.raises(ownt.OutOfMemoryError) as caught:
+        ownt.empty(CAPACITY, device="cuda")
+    text = str(caught.value)
+    for part in (
+        f"{4 * CAPACITY:,} bytes were requested",
+        "4,000 are live (parameter 4.00 kB; most in blocks.0 4.00 kB)",
+        "largest free run",
+        "smaller batch",
+    ):
+        assert part in text
+    assert "\n" not in text and caught.value.__context__ is None
+    assert (gpu.ledger.live, held.used) == (live, used)
+    arena = memory.scratch("cuda")
+    with ownt.scratch.mark("cuda"):
+        first = arena.empty((10,))
+        with pytest.raises(ownt.OutOfMemoryError):
+            arena.empty((CAPACITY,))
+        assert arena.blocks == 1 and gpu.ledger.live == live + 40 and arena.empty((5,)).shape == (5,)
+        del first
+    assert kept.nbytes == 4000 and arena.used == 0 and gpu.ledger.live == live
+
+
+def test_a_step_out_of_memory_can_go_on_with_a_smaller_batch(gpu, not_run):
+    model = nn.MLP([64, 64, 8]).to("cuda")
+    parameters = sum(p.nbytes for p in model.parameters())
+    step = nn.Step(lambda x, y: ag.cross_entropy(model(x), y), nn.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ownt.OutOfMemoryError):
+        step(numpy.zeros((1 << 20, 64), "float32"), numpy.zeros(1 << 20, "int64"))
+    gc.collect()
+    assert all(p.grad is None for p in model.parameters())
+    found = gpu.ledger.by_kind()
+    assert found["parameter"] == parameters and found["gradient"] == found["activation"] == 0
+    loss = step(numpy.zeros((16, 64), "float32"), numpy.zeros(16, "int64"))
+    assert loss.device == "cuda"
+
+
+def test_a_foreign_error_is_not_taken_for_a_lack_of_memory(gpu, monkeypatch):
+    error = gpu.xp.cuda.runtime.CUDARuntimeError(700)
+
+    def broken(size):
+        raise error
+
+    monkeypatch.setattr(gpu.xp.cuda, "Memory", broken)
+    with pytest.raises(type(error), match="IllegalAddress"):
+        memory.scratch("cuda").empty((10,))
+
+
+def gradient_bytes(gpu):
+    """Of a GPT after a backward, by the ledger, beside its parameters' bytes."""
+    model = nn.GPT(nn.GPTConfig(vocab_size=11, block_size=8, n_layer=2, n_head=2, n_embd=16)).to("cuda")
+    model.loss(numpy.zeros((2, 8), "int64"), numpy.zeros((2, 8), "int64")).backward()
+    return gpu.ledger.by_kind()["gradient"], sum(p.nbytes for p in model.parameters()), model
+
+
+@pytest.mark.memory
+def test_gradient_bytes_are_parameter_bytes(gpu, held, not_run):
+    before = held.used
+    gradients, parameters, model = gradient_bytes(gpu)
+    assert gradients == parameters > 0
+    heap = [tensor for p in model.parameters() for tensor in (p.tensor, p.grad)]
+    chunks = memory.scratch("cuda").capacity
+    assert held.used - before == sum(rounded(tensor.nbytes) for tensor in heap) + chunks
+
+
+@pytest.mark.memory
+def test_gradients_allocated_twice_are_seen(gpu, not_run, monkeypatch):
+    allocate, kept = GradSlot._allocate, []
+
+    def twice(slot):
+        allocate(slot)
+        if slot.leaf:
+            kept.append(memory.heap(slot.device).empty(slot.shape, slot.dtype, "gradient"))
+
+    monkeypatch.setattr(GradSlot, "_allocate", twice)
+    gradients, parameters, _ = gradient_bytes(gpu)
+    assert gradients == 2 * parameters
+
+
+def test_what_references_compute_on_the_way_is_workspace(gpu):
+    with gpu.quiet():
+        found = gpu.xp.empty((100,), "float32")
+        assert gpu.ledger.by_kind()["workspace"] == 400
+        view = found[3:]
+        del found
+        assert gpu.ledger.by_kind()["workspace"] == 400
+        del view
+    assert gpu.ledger.live == 0
+    assert memory.report("cuda").arenas[-1].capacity == gpu.chunk_bytes
+
+
+def test_no_allocation_is_refused_to_cupy(gpu):
+    from ownt.cuda_watch import no_allocation
+
+    with no_allocation():
+        for context in (gpu.working, gpu.quiet):
+            with context(), pytest.raises(RuntimeError, match="expected no allocations"):
+                gpu.xp.empty(3)
+        assert ownt.empty(3, device="cuda").shape == (3,)
+    with gpu.quiet():
+        gpu.xp.empty(3)
+
+
+def test_the_report_states_units_and_pools(gpu):
+    kept = ownt.empty(100, device="cuda", kind="parameter", path="part")
+    text = str(memory.report("cuda"))
+    assert "device: 512 B for models, in units of 512 bytes" in text and "resident" not in text
+    assert memory.report("cuda").as_dict()["occupied"]["pool_used"] == 512
+    del kept
+
+
+def test_an_export_keeps_the_memory(gpu):
+    tensor = memory.scratch("cuda").empty((4,), "float32", name="x")
+    exported = gpu.export(tensor.T.array, tensor.block)
+    pointer = gpu.pointer(tensor.array)
+    del tensor
+    assert memory.scratch("cuda").blocks == 1 and gpu.pointer(exported) == pointer
+    del exported
+    assert memory.scratch("cuda").blocks == 0
+
+
+def test_a_model_is_saved_and_loaded_from_the_device(gpu, tmp_path):
+    ownt.manual_seed(3)
+    model = nn.GPT(nn.GPTConfig(vocab_size=11, block_size=8, n_layer=1, n_head=2, n_embd=16))
+    there = nn.GPT(model.config).to("cuda")
+    there.load_state_dict(model.state_dict())
+    there.save(tmp_path)
+    back = nn.GPT.load(tmp_path)
+    for name, tensor in model.state_dict().items():
+        assert (back.state_dict()[name].numpy() == tensor.numpy()).all()
+    assert {tensor.device for tensor in there.state_dict().values()} == {"cuda"}
+
+
+def test_an_optimizer_follows_its_model(gpu, not_run):
+    model = nn.Linear(4, 3)
+    optimizer = nn.AdamW(model.parameters(), lr=0.1)
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        ag.sum(model(numpy.ones((2, 4), "float32"))).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        kept = [value for values in optimizer.state.values() for value in values.values() if type(value) is ownt.Tensor]
+        assert {value.device for value in kept} == {device}
+
+
+def test_batches_come_to_the_model_and_parameters_do_not(gpu, not_run):
+    model = nn.Linear(4, 3).to("cuda")
+    assert model(ownt.zeros(2, 4)).device == "cuda"
+    with pytest.raises(ValueError, match="expected tensors on one device; got cuda and cpu"):
+        ag.matmul(model.weight, ag.make_tensor(ownt.zeros(4, 2), requires_grad=True))
+
+
+def test_a_dtype_that_gpus_lack(gpu):
+    with pytest.raises(TypeError, match="expected a dtype that GPUs compute with; got float128|longdouble"):
+        gpu.empty((2,), numpy.longdouble)
