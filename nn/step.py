@@ -232,9 +232,7 @@ class Step:
             return
         with timeline.phase("update"):
             with recorded.recording.paused():
-                recorded.updates = self.optimizer.updates()
-                for update in recorded.updates:
-                    update.prepare(self.optimizer, 1.0)
+                recorded.updates = self.optimizer.prepared(1.0)
             recorded.split = len(recorded.recording.launches)
             for update in recorded.updates:
                 update.launch(self.optimizer)

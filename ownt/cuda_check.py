@@ -58,7 +58,7 @@ def _import() -> Any:
     except ImportError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
         raise devices.DeviceError(
-            f"device 'cuda': CuPy is installed, but cannot be loaded: {lines[-1] if lines else error!r}. Uninstall "
+            f"device 'cuda': CuPy is installed, but cannot be loaded: {lines[-1] if lines else repr(error)}. Uninstall "
             "all packages whose names begin with cupy, then pip install 'ownt[cuda13]' or 'ownt[cuda12]'"
         ) from None
 

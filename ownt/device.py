@@ -104,7 +104,7 @@ class Device:
 
     def export(self, array: Any, owner: Any) -> Any:
         """The array for other libraries: it keeps `owner` alive."""
-        return numpy.asarray(_Export(array, owner))
+        return numpy.asarray(_Export(array, owner)).view(array.dtype)  # NumPy's protocol has no name for bfloat16
 
     def synchronize(self) -> None:
         """Wait until all that was launched is done."""

@@ -26,7 +26,9 @@ class Memory:
         self.cupy = cupy
         self.capacity = capacity
         self.used = 0
+        self.device_id = 0  # of what is taken next
         self.requests: list[int] = []
+        self.chosen: list[int] = []  # devices that the runtime was told to mean
 
     def take(self, size: int) -> Any:
         """As cudaMalloc: memory that is given back when nobody holds it."""
@@ -36,7 +38,7 @@ class Memory:
             raise MemoryError(f"no {size} bytes left")
         self.used += rounded
         owner = _Owner(self, rounded)
-        return self.cupy.cuda.UnownedMemory(owner.address, size, owner, 0)
+        return self.cupy.cuda.UnownedMemory(owner.address, size, owner, self.device_id)
 
     def pool(self) -> Any:
         """As CuPy's pool, which gives out units of 512 bytes."""
@@ -104,7 +106,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, cupy: Any, memory: Memory) -> Non
     runtime = cupy.cuda.runtime
     for name, value in {
         "getDevice": lambda: 0,
-        "setDevice": lambda index: None,
+        "setDevice": memory.chosen.append,
         "memcpyAsync": copy,
         "memGetInfo": lambda: (memory.capacity - memory.used, memory.capacity),
     }.items():

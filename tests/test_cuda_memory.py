@@ -12,8 +12,9 @@ import ag
 import nn
 import ownt
 from ag.slot import GradSlot
+from ownt import device as devices
 from ownt import memory, scratch
-from ownt.cuda import UNIT_BYTES
+from ownt.cuda import UNIT_BYTES, Cuda
 from ownt.pinned import Ring
 from ownt.thread import state
 
@@ -201,6 +202,21 @@ def test_a_step_out_of_memory_can_go_on_with_a_smaller_batch(gpu, not_run):
     assert loss.device == "cuda"
 
 
+@pytest.mark.parametrize("room", [2, 5])
+def test_an_optimizer_out_of_memory_has_not_counted_the_step(gpu, held, not_run, room):
+    model = nn.MLP([1000, 1000, 8]).to("cuda")
+    optimizer = nn.AdamW(nn.optim.decay_groups(model, 0.1), lr=0.1)
+    for p in model.parameters():
+        p.grad = ownt.empty(p.shape, device="cuda")
+    capacity, held.capacity = held.capacity, held.used + room * 1_000_000 + gpu.chunk_bytes
+    with pytest.raises(ownt.OutOfMemoryError):
+        optimizer.step()
+    assert not any(optimizer.state.values()) and gpu.ledger.by_kind()["optimizer"] == 0
+    held.capacity = capacity
+    optimizer.step()
+    assert {values["step"] for values in optimizer.state.values()} == {1}
+
+
 def test_a_foreign_error_is_not_taken_for_a_lack_of_memory(gpu, monkeypatch):
     error = gpu.xp.cuda.runtime.CUDARuntimeError(700)
 
@@ -314,6 +330,21 @@ def test_batches_come_to_the_model_and_parameters_do_not(gpu, not_run):
     assert model(ownt.zeros(2, 4)).device == "cuda"
     with pytest.raises(ValueError, match="expected tensors on one device; got cuda and cpu"):
         ag.matmul(model.weight, ag.make_tensor(ownt.zeros(4, 2), requires_grad=True))
+
+
+def test_two_gpus_have_arrays_of_one_type(gpu, held, not_run, monkeypatch):
+    monkeypatch.setattr(devices, "several", False)
+    second = devices.register(Cuda(1, gpu.xp, 90))
+    assert devices.several and devices.get("cuda:1") is second and devices.get("cuda:0") is devices.get("cuda") is gpu
+    x = ownt.empty(3, device="cuda")
+    held.device_id = 1
+    del held.chosen[:]
+    y = ownt.empty(3, device="cuda:1")
+    assert held.chosen == [1, 0]
+    assert (x.device, y.device, y[1:].T.device) == ("cuda", "cuda:1", "cuda:1")
+    assert ownt.asarray(y.array).device == "cuda:1" and second.ledger.live == 12
+    with pytest.raises(ValueError, match="add: expected tensors on one device; got cuda and cuda:1"):
+        ag.add(x, y)
 
 
 def test_a_dtype_that_gpus_lack(gpu):
