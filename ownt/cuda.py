@@ -175,14 +175,14 @@ class Cuda(devices.Device):
 
     def occupied(self) -> dict[str, int]:
         """Bytes in use and held by the pool of models, in CuPy's own pool, and in use on the device by all programs."""
-        with self.working():
+        with self.working():  # CuPy's pools answer for its current device
             free, total = self._runtime.memGetInfo()
-        return {
-            "pool_used": self.pool.used_bytes(),
-            "pool": self.pool.total_bytes(),
-            "cupy": self.xp.get_default_memory_pool().total_bytes(),
-            "device": total - free,
-        }
+            return {
+                "pool_used": self.pool.used_bytes(),
+                "pool": self.pool.total_bytes(),
+                "cupy": self.xp.get_default_memory_pool().total_bytes(),
+                "device": total - free,
+            }
 
     # numbers that come and go
 

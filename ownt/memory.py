@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 _EXTERNAL = Account(Ledger(), "external memory", "")
-_heaps: dict[str, Heap] = {}
+_heaps: dict[devices.Device, Heap] = {}
 
 
 def heap(device: str | devices.Device | None = None) -> Heap:
     """Where a model's memory on a device comes from."""
     place = devices.get(device)
-    return _heaps.get(place.name) or _heaps.setdefault(place.name, Heap(place))
+    return _heaps.get(place) or _heaps.setdefault(place, Heap(place))
 
 
 def external() -> Block:

@@ -23,7 +23,6 @@ CAPACITY = 1 << 28
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr(memory, "_heaps", {})
     with host_gpu(monkeypatch, CAPACITY) as (place, held):
         yield place
         gc.collect()
@@ -323,6 +322,17 @@ def test_an_optimizer_follows_its_model(gpu, not_run):
         optimizer.zero_grad()
         kept = [value for values in optimizer.state.values() for value in values.values() if type(value) is ownt.Tensor]
         assert {value.device for value in kept} == {device}
+
+
+def test_an_estimate_leaves_the_model_there(gpu, held):
+    model = nn.MLP([64, 64, 8])
+    inputs = numpy.zeros((16, 64), "float32"), numpy.zeros(16, "int64")
+    step = nn.Step(lambda x, y: ag.cross_entropy(model(x), y), nn.AdamW(model.parameters(), lr=0.1))
+    expected = nn.estimate(step, *inputs).peak_bytes
+    model.to("cuda")
+    used = held.used
+    assert nn.estimate(step, *inputs).peak_bytes == expected and held.used == used
+    assert {p.device for p in model.parameters()} == {"cuda"}
 
 
 def test_batches_come_to_the_model_and_parameters_do_not(gpu, not_run):
