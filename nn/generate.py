@@ -26,7 +26,7 @@ def choose_random(probabilities: Sequence[float]) -> int:
     """A token drawn with ownt's generator."""
     xp = devices.cpu.xp
     sums = xp.cumsum(probabilities)
-    token = int(sums.searchsorted(ownt.rand(1, dtype="float64").item() * sums[-1], side="right"))
+    token = int(sums.searchsorted(ownt.rand(1, dtype="float64", device="cpu").item() * sums[-1], side="right"))
     return token if token < len(sums) else int(xp.flatnonzero(probabilities)[-1])  # lost to rounding
 
 

@@ -70,9 +70,14 @@ class Cuda(devices.Device):
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """This GPU and its stream are CuPy's current ones inside; the stream stays this thread's for this GPU."""
+        """This GPU and its stream are CuPy's current ones inside; the stream stays this thread's for this GPU.
+
+        What was launched to the stream that was current before, as when CuPy made an array, comes first.
+        """
         with self._chosen():
-            if self.xp.cuda.get_current_stream() != self.stream:
+            before = self.xp.cuda.get_current_stream()
+            if before != self.stream:
+                self.stream.wait_event(before.record())
                 self.stream.use()
             yield
 

@@ -67,13 +67,20 @@ class Stream:
     def __init__(self, non_blocking: bool = False) -> None:
         self.non_blocking = non_blocking
         self.ptr = 7
-        self.waits = 0
+        self.waits = 0  # of the host for it
+        self.after: list[Any] = []  # streams that it lets go first
 
     def use(self) -> None:
         Stream.current = self
 
     def synchronize(self) -> None:
         self.waits += 1
+
+    def record(self) -> Any:
+        return self
+
+    def wait_event(self, event: Any) -> None:
+        self.after.append(event)
 
     current: Any = None
 
@@ -103,6 +110,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, cupy: Any, memory: Memory) -> Non
     def copy(target: int, source: int, size: int, kind: int, stream: int) -> None:
         ctypes.memmove(target, source, size)
 
+    Stream.current = Stream()
     runtime = cupy.cuda.runtime
     for name, value in {
         "getDevice": lambda: 0,

@@ -129,11 +129,18 @@ def test_a_transfer_takes_memory_once(gpu, held):
 
 
 def test_nothing_waits_for_the_gpu_but_reading(gpu):
+    default = Stream.current
     x = ownt.asarray(numpy.zeros((3, 4), "float32"), device="cuda")
+    assert gpu.stream.after == [default]
     x[...] = numpy.ones(4, "float32")
     y = memory.scratch("cuda").empty((5,), "float32")
     del y
-    assert gpu.stream.waits == 0 and gpu.stream.non_blocking and Stream.current is gpu.stream
+    assert (
+        gpu.stream.after == [default]
+        and gpu.stream.waits == 0
+        and gpu.stream.non_blocking
+        and Stream.current is gpu.stream
+    )
     x.numpy()
     assert gpu.stream.waits == 1
 
