@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 from ownt import device as devices
 from ownt.cuda import UNIT_BYTES, Cuda
 from ownt.thread import state
+
+CAPACITY = 1 << 28
 
 
 class Memory:
@@ -132,7 +135,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, cupy: Any, memory: Memory) -> Non
 
 
 @contextlib.contextmanager
-def host_gpu(monkeypatch: pytest.MonkeyPatch, capacity: int) -> Iterator[tuple[Cuda, Memory]]:
+def host_gpu(monkeypatch: pytest.MonkeyPatch, capacity: int) -> Iterator[Cuda]:
     """The device "cuda" in so many bytes of the host's memory."""
     cupy = pytest.importorskip("cupy", reason="needs CuPy, of the extra cuda12 or cuda13")
     memory = Memory(cupy, capacity)
@@ -142,7 +145,7 @@ def host_gpu(monkeypatch: pytest.MonkeyPatch, capacity: int) -> Iterator[tuple[C
     monkeypatch.setattr(devices, "_DEVICES", {**devices._DEVICES, "cuda": place})
     monkeypatch.setattr(devices, "_BY_ARRAY", {**devices._BY_ARRAY, cupy.ndarray: place})
     try:
-        yield place, memory
+        yield place
     finally:
         state.scratch.pop(place, None)
         state.temporaries.pop(place, None)
@@ -152,3 +155,25 @@ def numbers(place: Cuda, array: Any) -> numpy.ndarray:
     """What an array of the stand-in holds, through its address."""
     held = (ctypes.c_char * array.nbytes).from_address(place.pointer(array))
     return numpy.frombuffer(held, array.dtype).reshape(array.shape)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """The stand-in; tests/test_gpu.py has the real one under the same name."""
+    with host_gpu(monkeypatch, CAPACITY) as place:
+        yield place
+        gc.collect()
+
+
+@pytest.fixture
+def held(gpu):
+    """The bytes that the stand-in of the driver has given out."""
+    return gpu.xp.cuda.Memory.__self__
+
+
+@pytest.fixture
+def not_run():
+    """Launches are bound, and not run."""
+    outer, state.launch = state.launch, lambda launch: None
+    yield
+    state.launch = outer
