@@ -29,8 +29,7 @@ def gradcheck(
     if not leaves:
         raise TypeError("gradcheck: expected a float64 input; got none. Convert one: tensor.astype('float64')")
     y = function(*(leaves.get(i, t) for i, t in enumerate(tensors)))
-    weight = factories.arange(y.size, dtype="float64").reshape(y.shape)
-    weights = weight.numpy()
+    weights = factories.arange(y.size, dtype="float64", device="cpu").reshape(y.shape).numpy()
     weights *= 0.37
     weights %= 1.0
     weights += 0.5
@@ -39,7 +38,7 @@ def gradcheck(
         with no_grad():
             return function(*(make_tensor(t) if i in leaves else t for i, t in enumerate(tensors))).numpy() * weights
 
-    backward(y, weight)
+    backward(y, factories.asarray(weights, device=y.device))
     for i, leaf in leaves.items():
         numeric = _central_differences(value, tensors[i], eps)
         analytic = leaf.grad.numpy() if leaf.grad is not None else 0 * numeric
@@ -53,15 +52,19 @@ def _is_checked(x: Any) -> bool:
 
 def _central_differences(value: Callable[[], Any], tensor: Tensor, eps: float) -> Any:
     """The sum of (value(x + eps) - value(x - eps)) / 2 eps for each element x, as an array."""
-    slope = tensor.clone().numpy()
-    flat, result = tensor.numpy().reshape(-1), slope.reshape(-1)
+    values = tensor.clone().numpy()
+    slope = values.copy()
+    flat, result = values.reshape(-1), slope.reshape(-1)
     for i in range(flat.size):
         before = flat[i]
         flat[i] = before + eps
+        tensor.copy_(values)
         above = value()
         flat[i] = before - eps
+        tensor.copy_(values)
         result[i] = (above - value()).sum() / (2 * eps)
         flat[i] = before
+    tensor.copy_(values)
     return slope
 
 

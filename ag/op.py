@@ -151,7 +151,8 @@ class Op:
         Raises: TypeError or ValueError unless tensors have one dtype, and it is one for this op, and one device.
         """
         values = list(args)
-        wanted = False
+        wanted = apart = False
+        kind: type | None = None
         first: Tensor | None = None
         for i, role in self._tensors if not self.variadic else [(i, _SHARED) for i in range(len(args))]:
             if i >= len(args):
@@ -164,9 +165,10 @@ class Op:
                 value = values[i] = self._constant(value, i)
             if type(value) is not Tensor:
                 continue
+            if type(value._array) is not kind:
+                kind, apart = type(value._array), kind is not None
             if role == _SHARED and first is not None:
-                ours, theirs = first._array, value._array
-                if ours.dtype is not theirs.dtype or type(ours) is not type(theirs):
+                if first._array.dtype is not value._array.dtype:
                     self._check_alike(first, value)
             elif role == _SHARED:
                 first = value
@@ -176,6 +178,8 @@ class Op:
                 raise TypeError(
                     f"{self.name}: expected integers for {self._positional[i]}; got {value.dtype}. Use astype('int64')"
                 )
+        if apart or devices.several:
+            self._bring_together(values, args)
         return values, wanted
 
     def _record(self, y: Tensor, saved: tuple, args: tuple) -> nodes.Node:
@@ -227,11 +231,23 @@ class Op:
                 f"{self.name}: expected tensors of one dtype; got {first.dtype} and {other.dtype}. "
                 f"Convert one: tensor.astype('{first.dtype}')"
             )
-        if other.device != first.device:
-            raise ValueError(
-                f"{self.name}: expected tensors on one device; got {first.device} and {other.device}. "
-                f"Move one: tensor.to('{first.device}')"
-            )
+
+    def _bring_together(self, values: list[Any], args: tuple) -> None:
+        """Copy tensors that lie on the CPU and need no gradient, such as a batch, to the GPU where the others are.
+
+        Raises: ValueError for other tensors on two devices.
+        """
+        tensors = [(i, value, devices.of(value._array)) for i, value in enumerate(values) if type(value) is Tensor]
+        place = next((found for _, _, found in tensors if found is not devices.cpu), devices.cpu)
+        for i, value, found in tensors:
+            if found is place:
+                continue
+            if found is not devices.cpu or not place.runs() or getattr(args[i], "slot", None) is not None:
+                raise ValueError(
+                    f"{self.name}: expected tensors on one device; got {place} and {found}. "
+                    f"Move one: tensor.to('{place}')"
+                )
+            values[i] = value.to(place)
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.signature}>"

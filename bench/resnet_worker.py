@@ -1,10 +1,11 @@
 """One framework's ResNet in a process, for bench/resnet_mem.py.
 
-    python bench/resnet_worker.py FRAMEWORK MODEL BATCH IMAGE OPTIMIZER FILE THREADS
+    python bench/resnet_worker.py FRAMEWORK MODEL BATCH IMAGE OPTIMIZER DEVICE FILE THREADS
 
 FILE has the weights. Questions: {"steps": n} trains n steps and answers with their times and losses; {"heap": n} says
-the most bytes on the heap while a model is made and trained n steps; {"counts": control} counts gradients, every one
-allocated twice if control; {"tensors": n} says the most bytes that PyTorch's tensors hold in n steps.
+the most bytes on the heap, or taken from the GPU, while a model is made and trained n steps; {"counts": control}
+counts gradients, every one allocated twice if control; {"tensors": n} says the most bytes that PyTorch's tensors hold
+in n steps.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ RATE = 1e-3
 class Task:
     """What is trained: names and sizes."""
 
-    def __init__(self, model: str, batch: str, image: str, optimizer: str, file: str) -> None:
+    def __init__(self, model: str, batch: str, image: str, optimizer: str, device: str, file: str) -> None:
         self.model = model
+        self.device = device
         self.optimizer = optimizer
         self.file = file
         stream = numpy.random.default_rng(0)
@@ -45,6 +47,7 @@ def ours(task: Task) -> tuple[Any, Any]:
 
     model = getattr(nn, task.model)()
     model.load_state_dict(task.weights())
+    model.to(task.device)
     sgd = partial(nn.SGD, momentum=0.9)
     return model, {"adamw": nn.AdamW, "sgd": sgd}[task.optimizer](model.parameters(), lr=RATE)
 
@@ -69,7 +72,7 @@ def torchs(task: Task) -> tuple[Any, Any]:
     torchs.library = library  # type: ignore[attr-defined]
     model = getattr(torchvision.models, task.model)()
     model.load_state_dict({name: torch.from_numpy(array) for name, array in task.weights().items()})
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(device=task.device, memory_format=torch.channels_last)
     adamw = partial(torch.optim.AdamW, fused=True, weight_decay=0.01)
     sgd = partial(torch.optim.SGD, momentum=0.9)
     return model, {"adamw": adamw, "sgd": sgd}[task.optimizer](model.parameters(), lr=RATE)
@@ -79,8 +82,8 @@ def torch_step(task: Task) -> Step:
     import torch
 
     model, optimizer = torchs(task)
-    images = torch.from_numpy(task.images).to(memory_format=torch.channels_last)
-    labels = torch.from_numpy(task.labels)
+    images = torch.from_numpy(task.images).to(device=task.device, memory_format=torch.channels_last)
+    labels = torch.from_numpy(task.labels).to(task.device)
 
     def step() -> float:
         loss = torch.nn.functional.cross_entropy(model(images), labels)
@@ -94,7 +97,6 @@ def torch_step(task: Task) -> Step:
 
 def counts(task: Task, control: bool) -> dict[str, Any]:
     """Gradients counted three ways after a backward, and a step at its peak."""
-    import heap
     import mlp_mem
 
     import ownt
@@ -102,19 +104,33 @@ def counts(task: Task, control: bool) -> dict[str, Any]:
     if control:
         mlp_mem.allocate_twice()
     model, optimizer = ours(task)
-    caller = ("empty", "device.py"), ("_allocate", "slot.py")
-    by_memray = heap.kept_bytes(lambda: model.loss(task.images, task.labels).backward(), *caller)
+    by_allocator = kept_by_gradients(lambda: model.loss(task.images, task.labels).backward(), task.device)
     parameters = model.parameters()
+    unseen = 1024 if task.device == "cpu" else 0
     found = {
         "parameters": sum(p.size for p in parameters),
         "tensors": len(parameters),
         "parameter_bytes": sum(p.nbytes for p in parameters),
-        "small_bytes": sum(p.nbytes for p in parameters if p.nbytes < 1024),  # which memray's count leaves out
-        "gradient_bytes_by_ledger": ownt.memory.ledger.by_kind()["gradient"],
-        "gradient_bytes_by_memray": by_memray,
+        "small_bytes": sum(p.nbytes for p in parameters if p.nbytes < unseen),  # which memray's count leaves out
+        "gradient_bytes_by_ledger": ownt.memory.report(task.device).by_kind()["gradient"],
+        "gradient_bytes_by_allocator": by_allocator,
+        "allocator": "memray" if task.device == "cpu" else "CuPy's hook",
     }
     optimizer.zero_grad()
     return found
+
+
+def kept_by_gradients(run: Callable[[], Any], device: str) -> int:
+    """Bytes of parameters' gradients that `run` allocated and did not free, by who watches the device's allocator."""
+    if device == "cpu":
+        import heap
+
+        return heap.kept_bytes(run, ("empty", "device.py"), ("_allocate", "slot.py"))
+    from ownt.cuda_watch import counter
+
+    with counter(("_allocate", "slot.py"), name=device) as counted:
+        run()
+    return counted.live
 
 
 def steps_of(framework: str, task: Task) -> Step:
@@ -127,7 +143,7 @@ def at_peak(framework: str, task: Task, steps: int) -> dict[str, Any]:
 
     step = steps_of(framework, task)
     step()
-    with ownt.memory.record(f"{task.model}, batch {len(task.labels)}") as timeline:
+    with ownt.memory.record(f"{task.model}, batch {len(task.labels)}", task.device) as timeline:
         for _ in range(steps):
             step()
     return {"by_kind": timeline.report.by_kind(at_peak=True), "peak_bytes": timeline.report.peak_bytes}
@@ -135,6 +151,7 @@ def at_peak(framework: str, task: Task, steps: int) -> dict[str, Any]:
 
 def torch_tensor_bytes(task: Task, steps: int) -> dict[str, Any]:
     """The most bytes of tensors alive at any time: storages that operations gave, until they die."""
+    import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
@@ -167,10 +184,32 @@ def torch_tensor_bytes(task: Task, steps: int) -> dict[str, Any]:
     step = torch_step(task)
     step()
     gc.collect()
+    if task.device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(steps):
+            step()
+        return {"peak_bytes": torch.cuda.max_memory_allocated()}
     with Count() as count:
         for _ in range(steps):
             step()
     return {"peak_bytes": count.peak}
+
+
+def most_taken(framework: str, run: Callable[[], None], device: str) -> int:
+    """The most bytes taken from the system: on the heap, or of a GPU."""
+    if device == "cpu":
+        import heap
+
+        return heap.peak_bytes(run)
+    run()
+    if framework == "torch":
+        import torch
+
+        return torch.cuda.max_memory_reserved()
+    import ownt
+
+    report = ownt.memory.report(device)
+    return report.occupied["pool"] + report.occupied["cupy"] + sum(arena.capacity for arena in report.arenas)
 
 
 def start(framework: str, *settings: str) -> workers.Answer:
@@ -188,14 +227,13 @@ def start(framework: str, *settings: str) -> workers.Answer:
         if "tensors" in question:
             return torch_tensor_bytes(task, question["tensors"])
         if "heap" in question:
-            import heap
 
             def train() -> None:
                 trained = steps_of(framework, task)
                 for _ in range(question["heap"]):
                     trained()
 
-            return {"heap_peak_bytes": heap.peak_bytes(train)}
+            return {"heap_peak_bytes": most_taken(framework, train, task.device)}
         step = step or steps_of(framework, task)
         times, losses = [], []
         for _ in range(question["steps"]):

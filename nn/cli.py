@@ -37,7 +37,7 @@ def run_train(config: presets.TrainConfig) -> int:
     else:
         for number, text in enumerate(trainer.samples(config.samples), 1):
             print(f"sample {number:2d}: {text}")
-    say(str(ownt.memory.report()))
+    say(str(ownt.memory.report(config.device)))
     print(f"saved the model in {config.out}", flush=True)
     return status
 
@@ -70,6 +70,7 @@ class SampleConfig:
     temperature: float = 0.5  # divides the logits; 0 always takes the likeliest character
     top_k: int | None = None  # draw from so many of the likeliest characters only
     seed: int = 42
+    device: str = "cpu"  # cpu, cuda, or cuda:1 for the second GPU
 
 
 def run_sample(config: SampleConfig) -> int:
@@ -77,7 +78,10 @@ def run_sample(config: SampleConfig) -> int:
     if config.n < 0:
         raise InputError(f"expected n of 0 or more; got {config.n}")
     generate.check(config.temperature, config.top_k)
-    model = GPT.load(config.model)
+    try:
+        model = GPT.load(config.model).to(config.device)
+    except (ValueError, ownt.DeviceError) as error:
+        raise InputError(str(error)) from None
     ownt.manual_seed(config.seed)
     decoder = generate.Decoder(model, batch=1)
     for _ in range(config.n):
@@ -135,7 +139,7 @@ def main(arguments: list[str] | None = None) -> int:
     parse, run, _ = COMMANDS[arguments[0]]
     try:
         return run(parse(arguments[1:]))
-    except InputError as error:
+    except (InputError, ownt.OutOfMemoryError) as error:
         print(f"ownt {arguments[0]}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -78,7 +78,7 @@ class Text:
         found = self.tokens.array.take(starts[:, None] + columns, mode="clip")
         x = _xp.where(outside, self.tokenizer.bos, found[:, :-1])
         y = _xp.where(outside, IGNORE, found[:, 1:])
-        return asarray(x, "int64"), asarray(y, "int64")
+        return asarray(x, "int64", "cpu"), asarray(y, "int64", "cpu")
 
 
 class Documents(Text):
@@ -154,7 +154,7 @@ def counted(targets: Tensor) -> int:
 
 
 def _kept(values: Any, dtype: str) -> Tensor:
-    return factories.empty(len(values), dtype=dtype, path="data").copy_(values)
+    return factories.empty(len(values), dtype=dtype, device="cpu", path="data").copy_(values)
 
 
 def _first_part(total: int, val_fraction: float) -> int:

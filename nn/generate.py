@@ -26,7 +26,7 @@ def choose_random(probabilities: Sequence[float]) -> int:
     """A token drawn with ownt's generator."""
     xp = devices.cpu.xp
     sums = xp.cumsum(probabilities)
-    token = int(sums.searchsorted(ownt.rand(1, dtype="float64").item() * sums[-1], side="right"))
+    token = int(sums.searchsorted(ownt.rand(1, dtype="float64", device="cpu").item() * sums[-1], side="right"))
     return token if token < len(sums) else int(xp.flatnonzero(probabilities)[-1])  # lost to rounding
 
 
@@ -94,6 +94,7 @@ class Decoder:
         self.model = model
         self.cache = gpt.Cache(model, batch)
         self._tokens = ownt.zeros(batch, 1, dtype="int64", device=self.cache.device)
+        self._place = devices.get(self.cache.device)
         self._logits: Tensor | None = None  # (B, V), where replays write them
         self._recording: Recording | None = None
 
@@ -123,7 +124,7 @@ class Decoder:
         return self.model.head(hidden[:, -1]).tensor  # of the last position alone
 
     def _one_more(self, fresh: list[list[int]]) -> Tensor:
-        self._tokens.array[...] = fresh
+        self._place.write(self._tokens.array, ..., fresh)
         recording = self._recording
         if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)

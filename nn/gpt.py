@@ -20,6 +20,7 @@ from nn.layers import Dropout, Embedding, Linear
 from nn.module import Module
 from nn.norm import LayerNorm, RMSNorm, norm_linear
 from ownt import Tensor, factories
+from ownt import device as devices
 
 CHOICES: dict[str, tuple[object, ...]] = {
     "norm": ("layer", "rms", "rms-no-gain"),
@@ -118,7 +119,7 @@ class Cache:
         """Numbers of the next positions; of a single one always in the same memory, so that it can be replayed."""
         if count != 1:
             return factories.arange(self.length, self.length + count, device=self._next.device)
-        self._next.array[...] = self.length
+        devices.of(self._next.array).write(self._next.array, ..., self.length)
         return self._next
 
 

@@ -38,7 +38,7 @@ class TrainConfig:
     eval_tokens: int = 200_000  # of the part to validate on, at most
     seed: int = 42
     python_stream: bool = False  # draw weights and samples from Python's `random`, as a program in plain Python would
-    device: str = "cpu"
+    device: str = "cpu"  # cpu, cuda, or cuda:1 for the second GPU
     log_every: int | None = None  # steps between lines; a twentieth of all by default
     log: Path | None = None  # a file in which to write the same figures as comma-separated values
     profile: bool = False  # print where the time went, kernel by kernel
@@ -78,7 +78,7 @@ class TrainConfig:
             )
         try:
             devices.get(self.device)
-        except ValueError as error:
+        except (ValueError, devices.DeviceError) as error:
             raise InputError(str(error)) from None
 
 

@@ -14,6 +14,7 @@ from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
 from ownt import Tensor, asarray, factories, memory, threads, timeline
+from ownt import device as devices
 from ownt.arena import Arena
 from ownt.capture import Recording
 from ownt.kernel import Out
@@ -161,7 +162,7 @@ class Step:
         for ours, theirs in zip(recorded.inputs, given, strict=True):
             for target, value in zip(ours, theirs, strict=True):
                 if type(value) is Tensor:
-                    target.array[...] = value.array
+                    devices.of(target.array).write(target.array, ..., value.array)
         recording = recorded.recording
         with recording.again():
             recording.replay(0, recorded.split)
@@ -171,8 +172,11 @@ class Step:
 
     def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
         """Run the step; keep the recording of it if it can be replayed."""
-        inputs = [tuple([value.clone() if type(value) is Tensor else value for value in batch]) for batch in given]
-        arena = memory.scratch(self.optimizer.parameters[0].device)
+        place = devices.get(self.optimizer.parameters[0].device)
+        inputs = [
+            tuple([_copy(value, place) if type(value) is Tensor else value for value in batch]) for batch in given
+        ]
+        arena = memory.scratch(place)
         self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
         recorded = _Recorded(arena, inputs, signature)
         before = self._spoiled.get(signature, ())
@@ -228,9 +232,7 @@ class Step:
             return
         with timeline.phase("update"):
             with recorded.recording.paused():
-                recorded.updates = self.optimizer.updates()
-                for update in recorded.updates:
-                    update.prepare(self.optimizer, 1.0)
+                recorded.updates = self.optimizer.prepared(1.0)
             recorded.split = len(recorded.recording.launches)
             for update in recorded.updates:
                 update.launch(self.optimizer)
@@ -282,6 +284,11 @@ def _input(value: Any) -> Any:
     if not all(isinstance(part, Hashable) and not hasattr(part, "dtype") for part in parts):
         raise TypeError(f"Step: expected arrays, tensors and hashable values as inputs; got {type(value).__name__}")
     return value
+
+
+def _copy(value: Tensor, place: devices.Device) -> Tensor:
+    """A copy where the parameters are."""
+    return value.clone() if devices.of(value.array) is place else value.to(place)
 
 
 def _signature(value: Any) -> Hashable:

@@ -2,6 +2,7 @@
 
 from ownt import device, dtype, kernel, memory, random, scratch
 from ownt.arena import Arena, HeldError
+from ownt.device import DeviceError, OutOfMemoryError
 from ownt.dtype import bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
 from ownt.profile import profile
@@ -13,7 +14,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Arena",
+    "DeviceError",
     "HeldError",
+    "OutOfMemoryError",
     "Tensor",
     "arange",
     "asarray",

@@ -43,9 +43,9 @@ class Arena:
     Units: bytes.
     """
 
-    def __init__(self, chunk_bytes: int = 1 << 20, device: str | devices.Device | None = None) -> None:
+    def __init__(self, chunk_bytes: int | None = None, device: str | devices.Device | None = None) -> None:
         self.device = devices.get(device)
-        self.chunk_bytes = chunk_bytes
+        self.chunk_bytes = chunk_bytes or self.device.chunk_bytes
         self._view = self.device.view
         self._round = self.device.align - 1  # which is a power of two
         self.peak = 0

@@ -20,6 +20,14 @@ from ownt.ledger import Ledger, ledger
 from ownt.thread import state
 
 
+class DeviceError(RuntimeError):
+    """A device that was asked for cannot be used here; the message says why, and what to do about it."""
+
+
+class OutOfMemoryError(MemoryError):
+    """A device has no memory left; nothing has changed, and work that needs less of it can go on."""
+
+
 class Device:
     """A place where arrays live.
 
@@ -29,7 +37,11 @@ class Device:
     ledger: who holds which bytes on it
     special: the name of its module with SciPy's special functions
     align:  bytes to which memory on it is aligned: one cache line, and one AVX-512 vector
+    chunk_bytes: that an arena on it takes at a time, at least
     """
+
+    chunk_bytes = 1 << 20
+    peers: dict[int, Device] | None = None  # devices with arrays of the same type, by their number
 
     def __init__(self, name: str, xp: Any, array: type, special: str, align: int) -> None:
         self.name = name
@@ -58,8 +70,16 @@ class Device:
         """The array of `shape` that begins `offset` bytes into `memory`."""
         return numpy.ndarray(shape, dtype, memory, offset)
 
+    def pointer(self, array: Any) -> int:
+        """The address of an array's first element."""
+        return array.ctypes.data
+
+    def working(self) -> Any:
+        """A context in which its array module works on this device, in the order of its launches."""
+        return contextlib.nullcontext()
+
     def quiet(self) -> Any:
-        """A context in which overflow and division by zero give Inf and NaN without a warning."""
+        """A context for references, in which overflow and division by zero give Inf and NaN without a warning."""
         return numpy.errstate(all="ignore")
 
     def one_thread(self) -> Any:
@@ -72,11 +92,41 @@ class Device:
 
     def from_host(self, values: Any, dtype: Any = None) -> Any:
         """Values (an array, nested lists, a number) as an array here; no copy where possible."""
-        return numpy.asarray(values, dtype)
+        return numpy.asarray(host(values), dtype)
+
+    def write(self, array: Any, key: Any, value: Any) -> None:
+        """array[key] = value, which may be an array of any device, nested lists or a number."""
+        array[key] = host(value)
+
+    def bring(self, value: Any) -> Any:
+        """An array of whatever device as one here, for the moment; anything else as it is."""
+        return host(value)
+
+    def export(self, array: Any, owner: Any) -> Any:
+        """The array for other libraries: it keeps `owner` alive."""
+        return numpy.asarray(_Export(array, owner)).view(array.dtype)  # NumPy's protocol has no name for bfloat16
+
+    def synchronize(self) -> None:
+        """Wait until all that was launched is done."""
+
+    def occupied(self) -> dict[str, int]:
+        """Bytes of it by who took them from the system; empty where nobody knows."""
+        return {}
 
     def runs(self) -> bool:
         """Whether launches do anything."""
         return True
+
+
+class _Export:
+    """What NumPy arrays handed out have as their base: it keeps the memory, and its owner, alive."""
+
+    __slots__ = ("__array_interface__", "array", "owner")
+
+    def __init__(self, array: Any, owner: Any) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.array = array
+        self.owner = owner
 
 
 class MetaArray(numpy.ndarray):
@@ -117,6 +167,12 @@ class Meta(Device):
         array = numpy.asarray(values, dtype)
         return self.empty(array.shape, array.dtype)
 
+    def write(self, array: Any, key: Any, value: Any) -> None:
+        """Nothing: there are no numbers."""
+
+    def bring(self, value: Any) -> Any:
+        return value
+
     def runs(self) -> bool:
         return False
 
@@ -135,19 +191,40 @@ cpu.ledger = ledger
 meta = Meta("meta", numpy, MetaArray, special="scipy.special", align=64)
 _DEVICES = {"cpu": cpu, "meta": meta}
 _BY_ARRAY: dict[type, Device] = {device.array: device for device in _DEVICES.values()}
+several = False  # whether arrays of one type may lie on more devices than one
 
 
 def get(name: str | Device | None) -> Device:
     """The device called `name`; None is the one in use, the CPU unless `use` says otherwise.
 
-    Raises: ValueError naming the devices that exist.
+    "cuda" is the first GPU, "cuda:1" the second. CuPy is imported, and the GPU looked at, when one is first asked for.
+    Raises: ValueError naming the devices that exist; DeviceError for a GPU that cannot be used.
     """
     if isinstance(name, Device):
         return name
-    try:
-        return _DEVICES[name] if name else state.device or cpu
-    except KeyError:
-        raise ValueError(f"unknown device {name!r}: expected one of {', '.join(_DEVICES)}") from None
+    found = _DEVICES.get(name) if name else state.device or cpu
+    if found is not None:
+        return found
+    kind, _, number = str(name).partition(":")
+    if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
+        raise ValueError(f"unknown device {name!r}: expected one of {', '.join(_DEVICES | {'cuda': None})} or cuda:1")
+    index = int(number or 0)
+    known = _DEVICES.get(f"cuda:{index}" if index else "cuda")
+    return known or register(importlib.import_module("ownt.cuda_check").find(index))
+
+
+def register(device: Device) -> Device:
+    """Have a device found by its name and by its arrays; the one of that name that there is already, if any.
+
+    Devices whose arrays are of one type are peers, told apart by the number of the device in each array.
+    """
+    global several
+    found = _DEVICES.setdefault(device.name, device)
+    first = _BY_ARRAY.setdefault(found.array, found)
+    if first.peers is not None and found.peers is not None:
+        first.peers.update(found.peers)
+        several = several or len(first.peers) > 1
+    return found
 
 
 @contextlib.contextmanager
@@ -162,7 +239,31 @@ def use(name: str | Device) -> Iterator[Device]:
 
 def of(array: Any) -> Device:
     """The device on which an array lives; that of NumPy's scalars, which 0-d arithmetic gives, is the CPU."""
-    return _BY_ARRAY.get(type(array)) or _BY_ARRAY[numpy.ndarray if isinstance(array, numpy.generic) else type(array)]
+    found = _BY_ARRAY.get(type(array))
+    if found is None:
+        found = _BY_ARRAY[numpy.ndarray if isinstance(array, numpy.generic) else type(array)]
+    return found if found.peers is None else _among(found.peers, array)
+
+
+def _among(peers: dict[int, Device], array: Any) -> Device:
+    number = array.data.device_id
+    return peers.get(number) or get(f"cuda:{number}")
+
+
+def place_for(values: Any, name: str | Device | None) -> Device:
+    """Where a tensor of `values` is made: on the device that is named, else, of an array on a GPU, where it is."""
+    if type(values).__module__ == "cupy" and not is_array(values):
+        get(f"cuda:{values.data.device_id}")  # of whom nobody has asked yet
+    if name is None and type(values) is not numpy.ndarray and is_array(values):
+        return of(values)
+    return get(name)
+
+
+def host(values: Any) -> Any:
+    """Values for NumPy: an array of another device as one of the CPU, anything else as it is."""
+    if type(values) is numpy.ndarray or not is_array(values):
+        return values
+    return of(values).to_host(values)
 
 
 def module(array: Any) -> Any:

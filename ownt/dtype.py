@@ -71,3 +71,8 @@ def holds(dtype: numpy.dtype, number: Any) -> bool:
 def is_integer(dtype: numpy.dtype) -> bool:
     """Whether it holds integers, signed or not."""
     return dtype.kind in "iu"
+
+
+def as_python(array: numpy.ndarray) -> numpy.ndarray:
+    """An array whose numbers Python has: those of bfloat16 it takes for bytes."""
+    return array.astype(float32) if array.dtype == bfloat16 else array

@@ -17,6 +17,7 @@ from ownt.tensor import Tensor, asarray, wrap
 __all__ = ["arange", "asarray", "empty", "from_dlpack", "full", "ones", "rand", "randint", "randn", "zeros"]
 
 _DIGITS = {dtypes.float16: 11, dtypes.bfloat16: 8, dtypes.float32: 24, dtypes.float64: 53}  # binary, of each number
+_DLPACK = {1: "cpu", 2: "cuda:{}", 13: "cuda:{}"}  # its numbers for kinds of devices; 13 is managed memory
 
 
 def empty(*shape: Any, dtype: Any = None, device: str | None = None, kind: str = "buffer", path: str = "") -> Tensor:
@@ -58,7 +59,8 @@ def arange(
     if dtype is None:
         dtype = dtypes.int64 if all(isinstance(v, int) for v in (first, last, step)) else dtypes.default
     made = empty(max(0, math.ceil((last - first) / step)), dtype=dtype, device=device)
-    made[...] = devices.module(made.array).arange(made.size) * step + first
+    with devices.of(made.array).quiet():
+        made[...] = devices.module(made.array).arange(made.size) * step + first
     return made
 
 
@@ -90,8 +92,16 @@ def randint(low: int, high: int, *shape: Any, dtype: Any = dtypes.int64, device:
 
 
 def from_dlpack(source: Any) -> Tensor:
-    """A tensor that shares the memory of another library's array or tensor."""
-    return wrap(devices.cpu.xp.from_dlpack(source), memory.external())
+    """A tensor that shares the memory of another library's array or tensor, on its device.
+
+    Raises: ValueError for a device that is neither the CPU nor a GPU of NVIDIA's.
+    """
+    kind, number = source.__dlpack_device__()
+    if kind not in _DLPACK:
+        raise ValueError(f"from_dlpack: expected memory of the CPU or of CUDA; got DLPack device {int(kind)}")
+    place = devices.get(_DLPACK[kind].format(number))
+    with place.working():
+        return wrap(place.xp.from_dlpack(source), memory.external())
 
 
 def _float(dtype: Any) -> dtypes.DType:

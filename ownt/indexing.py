@@ -40,10 +40,17 @@ def _is_integer(part: Any) -> bool:
 def indexed_shape(x: tensor.Tensor, key: tuple[Any, ...]) -> tuple[int, ...]:
     """The shape of x[key], found without touching x: on an array of the same shape that takes one byte.
 
-    Raises: IndexError for an index out of range.
+    Raises: IndexError for an index out of range, but for those in arrays on a GPU, for which it would have to wait.
     """
-    xp = devices.module(x.array)
-    return xp.broadcast_to(xp.empty((), "bool"), x.shape)[tuple(map(raw, key))].shape
+    xp = devices.cpu.xp
+    return xp.broadcast_to(xp.empty((), "bool"), x.shape)[tuple([_of_shape(raw(part)) for part in key])].shape
+
+
+def _of_shape(part: Any) -> Any:
+    """What gives an index the same shape and can be seen by the CPU: of an array of truth values, a copy."""
+    if not devices.is_array(part) or devices.of(part) in (devices.cpu, devices.meta):
+        return part
+    return devices.host(part) if part.dtype.kind == "b" else devices.cpu.xp.zeros(part.shape, part.dtype)
 
 
 def is_viewable(x: tensor.Tensor, shape: tuple[int, ...]) -> bool:

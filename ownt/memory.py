@@ -34,13 +34,13 @@ __all__ = [
 ]
 
 _EXTERNAL = Account(Ledger(), "external memory", "")
-_heaps: dict[str, Heap] = {}
+_heaps: dict[devices.Device, Heap] = {}
 
 
 def heap(device: str | devices.Device | None = None) -> Heap:
     """Where a model's memory on a device comes from."""
     place = devices.get(device)
-    return _heaps.get(place.name) or _heaps.setdefault(place.name, Heap(place))
+    return _heaps.get(place) or _heaps.setdefault(place, Heap(place))
 
 
 def external() -> Block:
@@ -57,8 +57,8 @@ def scratch(device: str | devices.Device | None = None) -> Arena:
 def report(device: str | devices.Device | None = None) -> Report:
     """Who holds which bytes of a device, by kind and by module, now and at the peak."""
     place = devices.get(device)
-    arenas = [arena for arena in state.scratch.values() if arena.device is place]
-    return Report.of(place.ledger, arenas, resident_bytes() if place.runs() else 0)
+    arenas = [found[place] for found in (state.scratch, state.temporaries) if place in found]
+    return Report.of(place.ledger, arenas, resident_bytes() if place is devices.cpu else 0, place.occupied())
 
 
 @contextlib.contextmanager
@@ -89,9 +89,9 @@ def _there(ledger: Ledger) -> list[tuple[Block, Any, Any]]:
     return [(held.block, held.shape, held.dtype) for held in found.values() if not held.block.dead]
 
 
-def reset_peak() -> None:
-    """Begin a new peak at what is live now."""
-    ledger.reset_peak()
+def reset_peak(device: str | devices.Device | None = None) -> None:
+    """Begin a new peak of a device at what is live now."""
+    devices.get(device).ledger.reset_peak()
 
 
 def resident_bytes() -> int:

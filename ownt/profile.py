@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
 
+from ownt import device as devices
 from ownt.launch import Launch, Watch
 from ownt.thread import state
 
@@ -52,6 +53,8 @@ class profile:
     def _run(self, outer: Watch | None, launch: Launch) -> None:
         began = time.perf_counter()
         launch.run(outer)
+        for tensor in launch.written[:1]:  # which are all on one device
+            devices.of(tensor.array).synchronize()
         took_s = time.perf_counter() - began
         key = launch.name, launch.path
         row = self._rows.get(key) or self._rows.setdefault(key, Row(launch.name))

@@ -116,10 +116,11 @@ def fill(array: Any, draw: Any, outputs: int) -> None:
     not_repeatable("random numbers were drawn by no op")
     flat = array.reshape(-1)
     key, offset = map(int, generator.take(flat.size * outputs + (outputs > 1)))
-    if not devices.of(array).runs():
+    place = devices.of(array)
+    if not place.runs():
         return
     offset = -(-offset // outputs)  # a multiple of `outputs`, so that no output serves two draws
-    xp = devices.module(array)
     for start in range(0, flat.size, 1 << 16):
         part = flat[start : start + (1 << 16)]
-        part[...] = draw(xp, key, offset + start, part.size)
+        with place.quiet():
+            part[...] = draw(place.xp, key, offset + start, part.size)

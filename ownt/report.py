@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, final
 
 from ownt.ledger import KINDS, Ledger
@@ -52,6 +52,8 @@ class Report:
 
     live, peak: {kind: {module path: bytes}}
     resident:   bytes of the whole process in physical memory; 0 if unknown
+    occupied:   bytes of a GPU by who took them: "pool_used" and "pool" for what models keep, in units of 512 bytes,
+                "cupy" CuPy's own pool, "device" all programs
     timeline:   of a recording, whose peak it is then; None if there was none
     """
 
@@ -60,12 +62,13 @@ class Report:
     arenas: list[ArenaStatistics]
     resident: int
     timeline: Timeline | None = None
+    occupied: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ledger: Ledger, arenas: list[Arena], resident: int) -> Report:
+    def of(cls, ledger: Ledger, arenas: list[Arena], resident: int, occupied: dict[str, int]) -> Report:
         """The report of now."""
         live, peak = (_by_kind_and_path(ledger.by_account(at_peak)) for at_peak in (False, True))
-        return cls(live, peak, [ArenaStatistics.of(arena) for arena in arenas], resident)
+        return cls(live, peak, [ArenaStatistics.of(arena) for arena in arenas], resident, None, occupied)
 
     def recorded_by(self, timeline: Timeline) -> Report:
         """The same with the peak of a recording that has just ended."""
@@ -73,7 +76,8 @@ class Report:
         for held in timeline.at(timeline.peak()):
             key = held.kind, held.path
             accounts[key] = accounts.get(key, 0) + held.bytes
-        return Report(self.live, _by_kind_and_path(accounts), self.arenas, self.resident, timeline)
+        peak = _by_kind_and_path(accounts)
+        return Report(self.live, peak, self.arenas, self.resident, timeline, self.occupied)
 
     @property
     def live_bytes(self) -> int:
@@ -108,8 +112,13 @@ class Report:
         """All of it in plain dicts, lists and integers; `live_bytes` and `peak_bytes` are the totals."""
         kinds = {"by_kind": self.by_kind(), "by_kind_at_peak": self.by_kind(at_peak=True)}
         modules = {"by_module": self.by_module(), "by_module_at_peak": self.by_module(at_peak=True)}
-        tables = {"live": self.live, "peak": self.peak, "arenas": [asdict(arena) for arena in self.arenas]}
+        tables: dict[str, Any] = {
+            "live": self.live,
+            "peak": self.peak,
+            "arenas": [asdict(arena) for arena in self.arenas],
+        }
         totals = {"live_bytes": self.live_bytes, "peak_bytes": self.peak_bytes, "resident": self.resident}
+        tables["occupied"] = self.occupied
         return totals | kinds | modules | tables | {"largest": [held.as_dict() for held in self.largest()]}
 
     def to_html(self, path: str | os.PathLike[str], other: Report | None = None) -> None:
@@ -143,12 +152,24 @@ class Report:
                 f"{human_bytes(arena.peak)} at the peak, {human_bytes(arena.capacity)} in chunks, "
                 f"{human_bytes(arena.fragmented)} fragmented"
             )
+        if self.occupied:
+            lines.append(self._occupied())
         if self.resident:
             rest = human_bytes(max(0, self.resident - self.live_bytes))
             lines.append(
                 f"process: {human_bytes(self.resident)} resident, {rest} of it interpreter, libraries and code"
             )
         return "\n".join(lines)
+
+    def _occupied(self) -> str:
+        """Who holds the memory of a GPU; the rest is CUDA's context, libraries, other threads and other programs."""
+        found = {name: human_bytes(size) for name, size in self.occupied.items()}
+        taken = self.occupied["pool"] + self.occupied["cupy"] + sum(arena.capacity for arena in self.arenas)
+        return (
+            f"device: {found['pool_used']} for models, in units of 512 bytes, of {found['pool']} in their pool, "
+            f"{found['cupy']} in CuPy's own; {found['device']} in use by all, "
+            f"{human_bytes(self.occupied['device'] - taken)} of it context, libraries and others"
+        )
 
     def _tree(self) -> list[tuple[str, int, int]]:
         """(name, live, at the peak) of modules like files in folders, a folder's bytes with all that is in it."""

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import export, indexing, launch, memory
+from ownt import indexing, launch, memory
 
 
 @final
@@ -122,7 +122,9 @@ class Tensor:
         if indexing.is_basic(key):
             return wrap(self._array[key], self._block)
         launch.not_repeatable("a tensor was indexed by an array")
-        return _copied(self.array[tuple(map(indexing.raw, key))])
+        place = devices.of(self._array)
+        with place.working():
+            return _copied(self.array[tuple([place.bring(indexing.raw(part)) for part in key])])
 
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
@@ -159,8 +161,7 @@ class Tensor:
         return self._in_place("divide", other)
 
     def _in_place(self, operation: str, other: Any) -> Tensor:
-        array = self.array
-        launch.run(operation, getattr(devices.module(array), operation), (array, indexing.raw(other), array), [self])
+        launch.run(operation, _apply, (self.array, operation, indexing.raw(other)), [self])
         self._block.version += 1
         return self
 
@@ -178,28 +179,26 @@ class Tensor:
         wanted = dtypes.get(dtype)
         return self if wanted == self.dtype else _copied(self.array, wanted)
 
-    def to(self, device: str) -> Tensor:
+    def to(self, device: str | devices.Device) -> Tensor:
         """The same values on another device; itself where it is there."""
         place = devices.get(device)
         if place is devices.of(self._array):
             return self
-        return _copied(place.from_host(devices.of(self._array).to_host(self.array)))
+        return _copied(devices.host(self.array), None, place)
 
     def numpy(self) -> Any:
         """A NumPy array of the same memory (a copy only from another device) that keeps it alive."""
         launch.not_repeatable("a tensor was read")
         place = devices.of(self._array)
-        if place is devices.cpu:
-            return export.as_numpy(self.array, self._block)
-        return place.to_host(self.array)
+        return place.export(self.array, self._block) if place is devices.cpu else place.to_host(self.array)
 
     def item(self) -> Any:
         """Its one element as a Python number."""
         launch.not_repeatable("a tensor was read")
-        return export.as_python(devices.of(self._array).to_host(self.array)).item()
+        return dtypes.as_python(devices.of(self._array).to_host(self.array)).item()
 
     def tolist(self) -> Any:
-        return export.as_python(self.numpy()).tolist()
+        return dtypes.as_python(self.numpy()).tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         host = self.numpy()
@@ -207,13 +206,12 @@ class Tensor:
         return cast.copy() if copy and cast is host else cast
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self._exported().__dlpack__(**options)
+        place = devices.of(self._array)
+        with place.working():
+            return place.export(self.array, self._block).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self._array.__dlpack_device__()
-
-    def _exported(self) -> Any:
-        return self.numpy() if self.device == "cpu" else self.array
 
     def __float__(self) -> float:
         return float(self.item())
@@ -230,9 +228,9 @@ class Tensor:
         place = "" if self.device == "cpu" else f", device={self.device}"
         if not devices.of(self._array).runs():
             return f"Tensor(no data, shape={self.shape}, dtype={self.dtype}{place})"
-        xp = devices.module(self._array)
         launch.not_repeatable("a tensor was shown")
-        values = xp.array2string(self._array, separator=", ", prefix="Tensor(")
+        shown = devices.host(self._array)
+        values = devices.cpu.xp.array2string(shown, separator=", ", prefix="Tensor(")
         return f"Tensor({values}, dtype={self.dtype}{place})"
 
 
@@ -250,33 +248,44 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
     Python floats become float32, the default; arrays keep their dtype.
     Shapes: those of `values`. Bytes shared with an array of the caller's are the caller's in the ledger.
     """
-    place = devices.get(device)
     if type(values) is Tensor:
-        moved = values if device is None else values.to(place.name)
+        moved = values if device is None else values.to(device)
         return moved if dtype is None else moved.astype(dtype)
+    place = devices.place_for(values, device)
     array = place.from_host(values)
     if dtype is None and dtypes.is_float(array.dtype) and not hasattr(values, "dtype"):
         dtype = dtypes.default
     wanted = dtypes.get(array.dtype if dtype is None else dtype)
-    shared = array is values or (place is devices.meta and devices.is_array(values))
+    shared = array is values and devices.of(array) is place
+    shared = shared or (place is devices.meta and devices.is_array(values))
     if shared and array.dtype == wanted:
         return wrap(array, memory.external())
-    return _copied(array, wanted)
+    return _copied(array, wanted, place)
 
 
-def _copied(array: Any, dtype: Any = None) -> Tensor:
-    made = memory.heap(devices.of(array)).empty(array.shape, dtype or array.dtype, "buffer")
+def _copied(array: Any, dtype: Any = None, place: devices.Device | None = None) -> Tensor:
+    made = memory.heap(place or devices.of(array)).empty(array.shape, dtype or array.dtype, "buffer")
     launch.run("copy", _write, (made._array, ..., array), [made])
     return made
 
 
 def _write(array: Any, key: Any, value: Any) -> None:
-    array[key] = value
+    devices.of(array).write(array, key, value)
+
+
+def _apply(array: Any, operation: str, other: Any) -> None:
+    place = devices.of(array)
+    with place.working():
+        getattr(place.xp, operation)(array, place.bring(other), array)
 
 
 def _viewable(array: Any, shape: tuple[int, ...]) -> bool:
-    viewed = _reshaped(array, shape)
-    return viewed.base is array or (array.base is not None and viewed.base is array.base)
+    """Whether the strides allow the shape; found without the copy that `reshape` would make."""
+    try:
+        array.reshape(shape, copy=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _reshaped(array: Any, shape: tuple[int, ...]) -> Any:

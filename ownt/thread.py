@@ -20,6 +20,7 @@ class _State(threading.local):
 
     def __init__(self) -> None:
         self.scratch: dict[Any, Any] = {}  # device -> its scratch arena
+        self.temporaries: dict[Any, Any] = {}  # GPU -> the arena of what references compute on the way
 
 
 state = _State()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from cuda_host import gpu, held, not_run  # noqa: F401  fixtures
 
 import ownt
 

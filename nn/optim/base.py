@@ -92,9 +92,26 @@ class Optimizer:
     def step(self, *, grad_factor: float = 1.0) -> None:
         """Update every parameter that has a gradient, which is multiplied by `grad_factor` first."""
         with timeline.phase("update"):
-            for update in self.updates():
-                update.prepare(self, grad_factor)
+            for update in self.prepared(grad_factor):
                 update.launch(self)
+
+    def prepared(self, factor: float) -> list[Update]:
+        """The updates of a step, counted, with memory for what is kept.
+
+        Raises: MemoryError; nothing has changed then.
+        """
+        updates = self.updates()
+        before = {node: dict(self.state.get(node, ())) for update in updates for node in update.nodes}
+        try:
+            for update in updates:
+                update.prepare(self, factor)
+        except MemoryError:
+            for node, values in before.items():
+                state = self.state.setdefault(node, {})
+                state.clear()
+                state.update(values)
+            raise
+        return updates
 
     def updates(self) -> list[Update]:
         """How the parameters that have gradients now are updated, by groups, dtypes and devices."""
@@ -176,8 +193,8 @@ class Optimizer:
         if name not in state:
             make = factories.zeros
             state[name] = make(node.shape, dtype=dtype, device=node.device, kind="optimizer", path=node.name)
-        elif state[name].dtype != dtype:  # the model was converted meanwhile
-            state[name] = state[name].astype(dtype)
+        elif state[name].dtype != dtype or state[name].device != node.device:  # the model was converted meanwhile
+            state[name] = state[name].to(node.device).astype(dtype)
             state[name].block.rebook("optimizer", node.name)
         return state[name]
 

@@ -48,10 +48,11 @@ class Update:
         for key, state in zip(keys, states, strict=True):
             if key not in rows:
                 rows[key] = (factor, *optimizer._numbers(self.group, state))
+        place = devices.get(self.nodes[0].device)
         if self.numbers is None:
-            shape = len(self.nodes), len(rows[keys[0]])
-            self.numbers = devices.get(self.nodes[0].device).xp.empty(shape, "float64")
-        self.numbers[...] = rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys]
+            with place.quiet():  # in the ledger, as workspace, on a GPU
+                self.numbers = place.xp.empty((len(self.nodes), len(rows[keys[0]])), "float64")
+        place.write(self.numbers, ..., rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys])
 
     def tensors(self, optimizer: Optimizer) -> list[Any]:
         """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""

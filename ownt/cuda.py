@@ -1,0 +1,255 @@
+"""The CUDA device: CuPy's arrays in memory of our own, in the order of one stream.
+
+All threads launch to the one compute stream of a GPU, which does not wait for CUDA's default stream. So the order in
+which a program launches is the order in which the GPU works, across threads as well: memory that is given back may be
+used again at once, whoever gave it back and although kernels that read it have not run yet, because those that write
+to it next run after them. Work on other streams is the caller's to order, by events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, final
+
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt.arena import Arena
+from ownt.indexing import is_basic
+from ownt.layout import by_strides
+from ownt.pinned import Ring
+from ownt.report import human_bytes
+from ownt.thread import state
+
+UNIT_BYTES = 512  # memory from CuPy's pool, as from the driver, comes in units of so many
+_DTYPES = frozenset("?bBhHiIlLqQefd")  # characters of those that kernels know, beside bfloat16
+_NO_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not name in Python
+_SHOWN = 3  # modules in the message of a device that is out of memory
+
+
+@final
+class Cuda(devices.Device):
+    """A GPU. What a model keeps comes from a pool of CuPy's, scratch memory straight from the driver.
+
+    index:        its number, as CUDA counts the GPUs
+    architecture: what code for it is compiled for, such as "sm_90"
+    stream:       the one that all is launched to; threads that make tensors have it as CuPy's current one
+    pool:         keeps what a model gives back, for the next request: the driver would wait for the GPU each time
+    """
+
+    chunk_bytes = 1 << 25
+
+    def __init__(self, index: int, cupy: Any, capability: int) -> None:
+        name = f"cuda:{index}" if index else "cuda"
+        super().__init__(name, cupy, cupy.ndarray, special="cupyx.scipy.special", align=UNIT_BYTES)
+        self.kernels = "cuda"
+        self.peers = {index: self}
+        self.index = index
+        self.architecture = f"sm_{capability}"
+        self.pool = cupy.cuda.MemoryPool()
+        self.may_allocate = True  # whether references may take memory for what they compute on the way
+        self._runtime = cupy.cuda.runtime
+        self._ring = Ring(cupy.cuda)
+        with self._chosen():
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+
+    # where it works
+
+    @contextlib.contextmanager
+    def _chosen(self) -> Iterator[None]:
+        """Have the runtime mean this GPU."""
+        before = self._runtime.getDevice()
+        if before != self.index:
+            self._runtime.setDevice(self.index)
+        try:
+            yield
+        finally:
+            if before != self.index:
+                self._runtime.setDevice(before)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """This GPU and its stream are CuPy's current ones inside; the stream stays this thread's for this GPU.
+
+        What was launched to the stream that was current before, as when CuPy made an array, comes first.
+        """
+        with self._chosen():
+            before = self.xp.cuda.get_current_stream()
+            if before != self.stream:
+                self.stream.wait_event(before.record())
+                self.stream.use()
+            yield
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """A context for references: what they compute on the way lies in an arena, and in the ledger, as workspace."""
+        with self.working(), self.xp.cuda.using_allocator(self._temporary):
+            yield
+
+    def one_thread(self) -> Any:
+        return contextlib.nullcontext()
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+    # memory
+
+    def pointer(self, array: Any) -> int:
+        return array.data.ptr
+
+    def allocate(self, size_bytes: int) -> Any:
+        """A chunk for an arena: an array of bytes, which the driver takes back when nobody holds it.
+
+        Raises: OutOfMemoryError.
+        """
+        memory = self._taken(self.xp.cuda.Memory, size_bytes)
+        return self.xp.ndarray((size_bytes,), "uint8", self.xp.cuda.MemoryPointer(memory, 0))
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An uninitialised array in an allocation of its own, of exact size, rounded up to 512 bytes.
+
+        Raises: OutOfMemoryError.
+        """
+        dtype = self._known(dtypes.DType(dtype))
+        return self.xp.ndarray(shape, dtype, self._taken(self.pool.malloc, math.prod(shape) * dtype.itemsize))
+
+    def view(self, memory: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:  # type: ignore[override]
+        return self.xp.ndarray(shape, self._known(dtype), memory.data + offset)
+
+    def _known(self, dtype: Any) -> Any:
+        if dtype.char not in _DTYPES and dtype.name != "bfloat16":
+            raise TypeError(f"device {self.name!r}: expected a dtype that GPUs compute with; got {dtype}")
+        return dtype
+
+    def _taken(self, take: Callable[[int], Any], size_bytes: int) -> Any:
+        """take(size_bytes), a second time after what nobody uses has been given back to the driver.
+
+        Raises: OutOfMemoryError.
+        """
+        with self.working():
+            try:
+                return take(size_bytes)
+            except (MemoryError, self._runtime.CUDARuntimeError) as error:
+                self._check_is_lack(error)
+            gc.collect()
+            self.pool.free_all_blocks()
+            self.xp.get_default_memory_pool().free_all_blocks()
+            try:
+                return take(size_bytes)
+            except (MemoryError, self._runtime.CUDARuntimeError) as error:
+                self._check_is_lack(error)
+            raise devices.OutOfMemoryError(self._lack(size_bytes))
+
+    def _check_is_lack(self, error: Exception) -> None:
+        """Raises: the error, unless it is that there is no memory left."""
+        if getattr(error, "status", _NO_MEMORY) != _NO_MEMORY:
+            raise error
+
+    def _lack(self, size_bytes: int) -> str:
+        """What to say when so many bytes were not to be had."""
+        ledger = self.ledger
+        kinds = sorted(((size, kind) for kind, size in ledger.by_kind().items() if size), reverse=True)
+        modules: dict[str, int] = {}
+        for (_, path), size in ledger.by_account().items():
+            modules[path or "no module"] = modules.get(path or "no module", 0) + size
+        largest = sorted(modules.items(), key=lambda item: -item[1])[:_SHOWN]
+        arena = state.scratch.get(self)
+        run = max((size for _, size in arena.addresses()), default=0) if arena else 0
+        free, total = self._runtime.memGetInfo()
+        return (
+            f"device {self.name!r} is out of memory: {size_bytes:,} bytes were requested; {ledger.live:,} are live ("
+            f"{', '.join(f'{kind} {human_bytes(size)}' for size, kind in kinds)}; most in "
+            f"{', '.join(f'{path} {human_bytes(size)}' for path, size in largest)}); the largest free run of scratch "
+            f"memory has {human_bytes(run)}, the device {human_bytes(free)} of {human_bytes(total)}. The model is "
+            "unharmed: go on with a smaller batch, or checkpoint=True"
+        )
+
+    def _temporary(self, size_bytes: int) -> Any:
+        """Memory for what a reference computes on the way, as CuPy's allocators give it; its owner is a Block."""
+        if not self.may_allocate:
+            raise RuntimeError(
+                f"device {self.name!r}: expected no allocations; got one of {size_bytes:,} bytes, in a reference or "
+                "a copy of strides"
+            )
+        arena = state.temporaries.get(self) or state.temporaries.setdefault(self, Arena(device=self))
+        tensor = arena.empty((size_bytes,), "uint8", "workspace")
+        cuda = self.xp.cuda
+        owned = cuda.UnownedMemory(self.pointer(tensor.array), size_bytes, tensor.block, self.index)
+        return cuda.MemoryPointer(owned, 0)
+
+    def occupied(self) -> dict[str, int]:
+        """Bytes in use and held by the pool of models, in CuPy's own pool, and in use on the device by all programs."""
+        with self.working():  # CuPy's pools answer for its current device
+            free, total = self._runtime.memGetInfo()
+            return {
+                "pool_used": self.pool.used_bytes(),
+                "pool": self.pool.total_bytes(),
+                "cupy": self.xp.get_default_memory_pool().total_bytes(),
+                "device": total - free,
+            }
+
+    # numbers that come and go
+
+    def to_host(self, array: Any) -> Any:
+        """A copy, once all is done that was launched before."""
+        order, back = by_strides(array)
+        with self.quiet():
+            whole = array.transpose(order)
+            if not whole.flags.c_contiguous:
+                whole = self.xp.ascontiguousarray(whole)
+            copied = devices.cpu.xp.empty(whole.shape, whole.dtype)
+            self._runtime.memcpyAsync(
+                copied.ctypes.data, self.pointer(whole), whole.nbytes, self._runtime.memcpyDeviceToHost, self.stream.ptr
+            )
+            self.stream.synchronize()
+        return copied.transpose(back)
+
+    def from_host(self, values: Any, dtype: Any = None) -> Any:
+        """Values as an array that `write` and tensors take: the same one if it is here, else one of the host."""
+        if self._is_here(values) and (dtype is None or dtype == values.dtype):
+            return values
+        return devices.cpu.from_host(values, dtype)
+
+    def write(self, array: Any, key: Any, value: Any) -> None:
+        """array[key] = value, without waiting for the GPU where an array comes from the host."""
+        key = tuple(self.bring(part) for part in key) if isinstance(key, tuple) else key
+        with self.quiet():
+            if isinstance(value, (bool, int, float)) or self._is_here(value):
+                array[key] = value
+            elif is_basic(key if isinstance(key, tuple) else (key,)):
+                self._send(array[key], devices.cpu.from_host(value))
+            else:
+                array[key] = self.bring(devices.cpu.from_host(value))
+
+    def _is_here(self, value: Any) -> bool:
+        return type(value) is self.array and devices.of(value) is self
+
+    def bring(self, value: Any) -> Any:
+        """An array of another device copied here, for the moment; anything else as it is."""
+        if not devices.is_array(value) or self._is_here(value):
+            return value
+        source = devices.host(value)
+        with self.quiet():
+            brought = self.xp.empty(source.shape, source.dtype)
+            self._send(brought, source)
+        return brought
+
+    def _send(self, target: Any, values: Any) -> None:
+        """target[...] = values, of the host."""
+        xp = devices.cpu.xp
+        order, _ = by_strides(target)
+        whole = target.transpose(order)
+        values = xp.broadcast_to(values.astype(target.dtype, copy=False), target.shape).transpose(order)
+        if not target.size:
+            return
+        dense = whole if whole.flags.c_contiguous else self.xp.empty(whole.shape, whole.dtype)
+        self._ring.send(self.pointer(dense), xp.ascontiguousarray(values), self.stream)
+        if dense is not whole:
+            whole[...] = dense
+
+    def export(self, array: Any, owner: Any) -> Any:
+        cuda = self.xp.cuda
+        memory = cuda.UnownedMemory(self.pointer(array), array.nbytes, (array, owner), self.index)
+        return self.xp.ndarray(array.shape, array.dtype, cuda.MemoryPointer(memory, 0), array.strides)

@@ -1,0 +1,76 @@
+"""Watching what is allocated on a GPU beside the ledger: by CuPy's own hooks, and by allocators that refuse."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from ownt import device as devices
+
+Frame = tuple[str, str]  # a function's name, and how its file's name ends
+
+
+@contextlib.contextmanager
+def no_allocation(name: str = "cuda") -> Iterator[None]:
+    """Have every allocation raise that CuPy makes on this thread, for references too: `with no_allocation(): ...`.
+
+    What the ledger counts may be allocated all the same: scratch memory, and what a model keeps.
+    """
+    place: Any = devices.get(name)
+
+    def refuse(size_bytes: int) -> Any:
+        raise RuntimeError(f"device {place.name!r}: expected no allocations by CuPy; got one of {size_bytes:,} bytes")
+
+    before, place.may_allocate = place.may_allocate, False
+    try:
+        with place.xp.cuda.using_allocator(refuse):
+            yield
+    finally:
+        place.may_allocate = before
+
+
+def counter(*callers: Frame, name: str = "cuda") -> Any:
+    """A hook of CuPy's that counts what its pools give out on this thread: `with counter() as found: ...`.
+
+    callers: functions of which one must be among those that are running; all count if there are none
+    `found.live` are bytes as asked for, `found.rounded` those in units of the pool, `found.count` how many there are.
+    """
+    hook: Any = devices.get(name).xp.cuda.MemoryHook
+
+    class Counter(hook):
+        name = "ownt.counter"
+
+        def __init__(self) -> None:
+            self.sizes: dict[int, tuple[int, int]] = {}  # by memory
+
+        def malloc_postprocess(self, **given: Any) -> None:
+            if given["mem_ptr"] and (not callers or _is_running(callers)):
+                self.sizes[given["pmem_id"]] = given["size"], given["mem_size"]
+
+        def free_preprocess(self, **given: Any) -> None:
+            self.sizes.pop(given["pmem_id"], None)
+
+        @property
+        def live(self) -> int:
+            return sum(size for size, _ in self.sizes.values())
+
+        @property
+        def rounded(self) -> int:
+            return sum(size for _, size in self.sizes.values())
+
+        @property
+        def count(self) -> int:
+            return len(self.sizes)
+
+    return Counter()
+
+
+def _is_running(callers: tuple[Frame, ...]) -> bool:
+    frame = sys._getframe(2)
+    while frame is not None:
+        if any(frame.f_code.co_name == name and frame.f_code.co_filename.endswith(file) for name, file in callers):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
