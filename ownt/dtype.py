@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy
 
 DType = numpy.dtype
@@ -17,12 +18,13 @@ uint16 = numpy.dtype("uint16")
 uint32 = numpy.dtype("uint32")
 uint64 = numpy.dtype("uint64")
 float16 = numpy.dtype("float16")
+bfloat16 = numpy.dtype(ml_dtypes.bfloat16)
 float32 = numpy.dtype("float32")
 float64 = numpy.dtype("float64")
 
 default = float32
 _INTEGERS = (uint8, uint16, uint32, uint64, int8, int16, int32, int64)
-_KNOWN = {d.name: d for d in (bool_, *_INTEGERS, float16, float32, float64)}
+_KNOWN = {d.name: d for d in (bool_, *_INTEGERS, bfloat16, float16, float32, float64)}
 _DTYPES = set(_KNOWN.values())
 
 
@@ -43,7 +45,12 @@ def get(dtype: Any) -> numpy.dtype:
 
 def is_float(dtype: numpy.dtype) -> bool:
     """Whether it holds real numbers."""
-    return dtype.kind == "f"
+    return dtype.kind == "f" or dtype == bfloat16
+
+
+def wide(dtype: numpy.dtype) -> numpy.dtype:
+    """The type that sums and statistics of floats are kept in: float32 of half types, else their own."""
+    return float32 if dtype.itemsize < 4 else dtype
 
 
 def holds(dtype: numpy.dtype, number: Any) -> bool:
