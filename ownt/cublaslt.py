@@ -17,9 +17,7 @@ from typing import Any, final
 from ownt import cublaslt_api as api
 from ownt.gemm import Matrix, NoAlgorithmError, Problem
 
-WORKSPACE_BYTES = (
-    32 << 20
-)  # at most for an algorithm: what Hopper's best ones want; only what the chosen needs is taken
+WORKSPACE_BYTES = 32 << 20  # at most: what Hopper's best algorithms want; what the chosen one needs is taken
 
 _TYPES = {
     "float32": api.CUDA_R_32F,

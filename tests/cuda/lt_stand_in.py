@@ -178,6 +178,7 @@ class StandIn:
         assert rows > 0 and columns > 0 and lead >= rows
         size = DTYPES[dtype].itemsize
         stride = thing.get(api.CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, 0) * size
+        assert stride >= 0  # of others nothing is said in cublasLt.h
         number = thing.get(api.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1)
         return [_view(address + i * stride, DTYPES[dtype], rows, columns, lead) for i in range(number)]
 

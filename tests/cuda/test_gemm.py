@@ -67,6 +67,8 @@ def laid(values, how):
         return _filled(values, np.moveaxis(np.full((rows, *stack, columns), np.nan, values.dtype), 0, -2))
     if how == "apart":
         return _filled(values, np.full((*stack, rows, 2 * columns), np.nan, values.dtype)[..., ::2])
+    if how == "columns backwards":
+        return _filled(values, np.full((*stack, columns, rows), np.nan, values.dtype).swapaxes(-1, -2)[..., ::-1])
     assert how == "backwards"
     return _filled(values, np.full(values.shape, np.nan, values.dtype)[..., ::-1, :])
 
@@ -170,7 +172,12 @@ def test_an_algorithm_is_searched_for_once_a_problem(host):
 
 @pytest.mark.parametrize(
     ("left", "right", "how"),
-    [("apart", "rows", "rows"), ("rows", "backwards", "rows"), ("rows", "rows", "apart")],
+    [
+        ("apart", "rows", "rows"),
+        ("rows", "backwards", "rows"),
+        ("columns backwards", "rows", "rows"),
+        ("rows", "rows", "apart"),
+    ],
 )
 def test_what_a_gemm_cannot_take_is_left_to_the_reference(host, left, right, how):
     a, b = numbers((3, 4), "float32", 1), numbers((4, 5), "float32", 2)
@@ -192,7 +199,8 @@ def test_bias_along_a_destination_of_columns_is_left_to_the_reference(host):
 def test_sums_of_nothing_and_no_results(host, beta):
     for m, k, n in ((3, 0, 5), (0, 4, 5), (3, 4, 0)):
         before, out = destination((m, n), "rows", "float32", beta)
-        multiplied(matmul_kernel, (laid(numbers((m, k)), "rows"), laid(numbers((k, n)), "rows")), out, beta)
+        a, b = (numbers((6, 6)).view(HostArray)[:rows, :columns] for rows, columns in ((m, k), (k, n)))
+        multiplied(matmul_kernel, (a, b), out, beta)
         close(out, before if beta else np.zeros((m, n)), "float32")
 
 
@@ -246,6 +254,8 @@ def test_epilogues(host, dtype, epilogue):
 def test_epilogues_that_the_library_cannot_do_are_declined(host):
     a, b, out = (laid(numbers(shape), "rows") for shape in ((6, 5), (5, 16), (6, 16)))
     aux = laid(numbers((6, 16)), "rows")
+    none = laid(numbers((0, 5)), "rows")
+    assert gemm.bind(none, b, out[:0], 0, "bgradb", laid(numbers((1, 16)), "rows")[0]) is None  # which is to be written
     assert gemm.bind(a, b, out, 1, "gelu") is None  # out would be inside the GELU
     assert gemm.bind(a, b, out, 1, "dgelu", None, aux) is None
     assert gemm.bind(a, b, out, 0, "dgelu", None, laid(numbers((6, 16)), "columns")) is None
