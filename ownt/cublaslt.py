@@ -15,15 +15,16 @@ from ctypes import byref, c_double, c_float, c_int, c_int32, c_int64, c_uint32, 
 from typing import Any, final
 
 from ownt import cublaslt_api as api
+from ownt import dtype as dtypes
 from ownt.gemm import Matrix, NoAlgorithmError, Problem
 
 WORKSPACE_BYTES = 32 << 20  # at most: what Hopper's best algorithms want; what the chosen one needs is taken
 
 _TYPES = {
-    "float32": api.CUDA_R_32F,
-    "float64": api.CUDA_R_64F,
-    "float16": api.CUDA_R_16F,
-    "bfloat16": api.CUDA_R_16BF,
+    dtypes.float32: api.CUDA_R_32F,
+    dtypes.float64: api.CUDA_R_64F,
+    dtypes.float16: api.CUDA_R_16F,
+    dtypes.bfloat16: api.CUDA_R_16BF,
 }
 _EPILOGUES = {
     "": api.CUBLASLT_EPILOGUE_DEFAULT,
@@ -120,7 +121,7 @@ class Product:
         self.problem = problem
         self._owner = owner
         self._pointer = owner.pointer
-        self._numbers = _DOUBLE if problem.out.dtype == "float64" else _SINGLE
+        self._numbers = _DOUBLE if problem.out.dtype == dtypes.float64 else _SINGLE
         self.descriptor = self._described()
         self.a, self.b, self.d = (self._laid_out(x) for x in (problem.b, problem.a, problem.out))
         found = self._chosen()
@@ -153,7 +154,7 @@ class Product:
         problem, owner, made = self.problem, self._owner, c_void_p()
         compute = api.CUBLAS_COMPUTE_32F_FAST_TF32 if problem.tf32 else api.CUBLAS_COMPUTE_32F
         types = (compute, api.CUDA_R_32F)
-        if problem.out.dtype == "float64":
+        if problem.out.dtype == dtypes.float64:
             types = (api.CUBLAS_COMPUTE_64F, api.CUDA_R_64F)
         owner.check("cublasLtMatmulDescCreate", byref(made), *types, problem=problem)
         values: dict[int, Any] = {

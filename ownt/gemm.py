@@ -30,9 +30,9 @@ EPILOGUES = (  # what is done to the product before it is stored; `vector` is (N
 )
 _OVERWRITES = ("gelu", "dgelu")  # begin those that would take beta out into the GELU
 _PAIRS = {  # dtypes of a and b, and of out
-    *((name, name) for name in ("float32", "float64", "float16", "bfloat16")),
-    ("float16", "float32"),
-    ("bfloat16", "float32"),
+    *((dtype, dtype) for dtype in (dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16)),
+    (dtypes.float16, dtypes.float32),
+    (dtypes.bfloat16, dtypes.float32),
 }
 _AUX_GRAIN = 8  # elements of which aux's leading dimension is a multiple, says cublasLt.h
 _LARGEST = 2**31 - 1  # rows, columns or matrices: cuBLASLt says that usually only those of an int32 are supported
@@ -64,7 +64,7 @@ class Matrix(NamedTuple):
     aligned:    bytes of which its address is a multiple, a power of two
     """
 
-    dtype: str
+    dtype: dtypes.DType
     rows: int
     columns: int
     lead: int
@@ -120,8 +120,7 @@ def bind(
     Shapes: a (..., M, K), b (..., K, N) -> out (..., M, N), the stacks broadcast; with an epilogue, matrices
     Raises: NoAlgorithmError if the library has none for a product without an epilogue
     """
-    name, target = a.dtype.name, out.dtype.name
-    if (name, target) not in _PAIRS or b.dtype.name != name or min(a.ndim, b.ndim, out.ndim) < 2:
+    if (a.dtype, out.dtype) not in _PAIRS or b.dtype != a.dtype or min(a.ndim, b.ndim, out.ndim) < 2:
         return None
     if epilogue and not _takes(epilogue, out, beta, vector, aux):
         return None
@@ -164,7 +163,7 @@ def _bind_stack(
         return None if epilogue else _bind_stack(_turned(b), _turned(a), _turned(out), beta, "", None, None)
     vector_aligned = 0 if vector is None else _aligned(vector, place)
     extra = _matrix(aux, 1, 0, place) if aux is not None else None
-    tf32 = _tf32 and left.dtype == "float32"
+    tf32 = _tf32 and left.dtype == dtypes.float32
     product = place.gemm.product(Problem(left, right, target, epilogue, vector_aligned, extra, tf32))
     workspace = None
     if product.workspace_bytes:
@@ -207,7 +206,7 @@ def _matrix(x: Any, count: int, step: int, place: Any) -> Matrix | None:
         return None
     transposed, lead = found
     rows, columns = x.shape[-2:]
-    return Matrix(x.dtype.name, rows, columns, lead, transposed, count, step // x.itemsize, _aligned(x, place))
+    return Matrix(x.dtype, rows, columns, lead, transposed, count, step // x.itemsize, _aligned(x, place))
 
 
 def _aligned(x: Any, place: Any) -> int:

@@ -17,6 +17,7 @@ from lt_stand_in import StandIn
 
 from ownt import cublaslt, gemm
 from ownt import cublaslt_api as api
+from ownt import dtype as dtypes
 from ownt.gemm import Matrix, Problem
 
 
@@ -139,6 +140,7 @@ def read(lt, kind, thing, attribute, ctype):
 
 def problem(dtype="bfloat16", target="bfloat16", **options):
     """A product with a number of its own in each place."""
+    dtype, target = dtypes.get(dtype), dtypes.get(target)
     a = Matrix(dtype, 3, 40, 48, False, 5, 1000, 16)
     b = Matrix(dtype, 40, 24, 56, True, 5, 0, 32)
     return Problem(a, b, Matrix(target, 3, 24, 64, False, 5, 2000, 8), **options)
@@ -162,7 +164,7 @@ def test_the_library_reads_back_what_a_problem_says(dtype, target, tf32, numbers
     options = {
         "epilogue": "gelu_aux_bias",
         "vector_aligned": 4,
-        "aux": Matrix(target, 3, 24, 72, False, 1, 0, 128),
+        "aux": Matrix(dtypes.get(target), 3, 24, 72, False, 1, 0, 128),
         "tf32": tf32,
     }
     product = cublaslt.CublasLt(id, 0, described).product(problem(dtype, target, **options))
@@ -197,7 +199,9 @@ def test_the_library_reads_back_what_a_problem_says(dtype, target, tf32, numbers
 @pytest.mark.parametrize("epilogue", gemm.EPILOGUES)
 def test_the_library_takes_every_epilogue(epilogue):
     lt = library()
-    aux = {"aux": Matrix("bfloat16", 3, 24, 24, False, 1, 0, 16)} if "aux" in epilogue or "dgelu" in epilogue else {}
+    aux = (
+        {"aux": Matrix(dtypes.bfloat16, 3, 24, 24, False, 1, 0, 16)} if "aux" in epilogue or "dgelu" in epilogue else {}
+    )
     product = cublaslt.CublasLt(id, 0, Described(lt)).product(problem(epilogue=epilogue, **aux))
     attribute = api.CUBLASLT_MATMUL_DESC_EPILOGUE
     turned = {"bgrada": "BGRADB", "bgradb": "BGRADA", "": "DEFAULT"}.get(epilogue, epilogue.upper())
@@ -242,7 +246,7 @@ def test_no_algorithm_is_an_error_that_describes_the_problem():
 def test_a_launch_that_fails_says_for_which_problem(monkeypatch):
     lt = cublaslt.CublasLt(lambda x: x.ctypes.data, 0, StandIn(0))
     x, y = np.zeros((4, 4), "float32"), np.zeros((4, 4), "float32")
-    square = Matrix("float32", 4, 4, 4, False, 1, 0, 4)
+    square = Matrix(dtypes.float32, 4, 4, 4, False, 1, 0, 4)
     product = lt.product(Problem(square, square, square))
     monkeypatch.setattr(product, "_launch", lambda *_: 7)
     with pytest.raises(RuntimeError, match=r"cublasLtMatmul of a \(4, 4\) float32.*CUBLAS_STATUS_INVALID_VALUE \(7\)"):
@@ -254,7 +258,7 @@ def test_threads_do_not_mix_up_their_biases():
     stand_in = StandIn(0)
     lt = cublaslt.CublasLt(lambda x: x.ctypes.data, 0, stand_in)
     x = np.zeros((2, 2), "float32")
-    square = Matrix("float32", 2, 2, 2, False, 1, 0, 4)
+    square = Matrix(dtypes.float32, 2, 2, 2, False, 1, 0, 4)
     product = lt.product(Problem(square, square, square, "bias", 4))
     wrong = []
 
