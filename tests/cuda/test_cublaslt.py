@@ -24,16 +24,14 @@ from ownt.gemm import Matrix, Problem
 def headers():
     """The text of the headers that name what is used, without comments."""
     pathfinder = pytest.importorskip("cuda.pathfinder", reason="needs cuda-pathfinder, which comes with CuPy")
+    folders = [pathfinder.find_nvidia_header_directory(library) for library in ("cublas", "cudart")]
     found = {}
-    for library, names in (("cublas", ("cublasLt.h", "cublas_api.h", "library_types.h")),):
-        folder = pathfinder.find_nvidia_header_directory(library)
-        if folder is None:
-            pytest.skip("needs cuBLAS's headers: pip install nvidia-cublas")
-        for name in names:
-            path = Path(folder) / name
-            if not path.exists():
-                pytest.skip(f"needs {name}: pip install nvidia-cublas nvidia-cuda-runtime")
-            found[name] = re.sub(r"/\*.*?\*/|//[^\n]*", "", path.read_text("utf-8", "replace"), flags=re.DOTALL)
+    for name in ("cublasLt.h", "cublas_api.h", "library_types.h"):
+        paths = [Path(folder) / name for folder in folders if folder and (Path(folder) / name).exists()]
+        if not paths:
+            pytest.skip(f"needs {name}: pip install nvidia-cublas nvidia-cuda-runtime")
+        text = paths[0].read_text("utf-8", "replace")
+        found[name] = re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
     return found
 
 
