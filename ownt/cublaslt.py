@@ -89,7 +89,7 @@ class CublasLt:
 
     def fail(self, name: str, status: int, problem: Problem | None) -> None:
         """Raise the error for a status."""
-        refused = name == _CHOOSE or status == api.CUBLAS_STATUS_NOT_SUPPORTED
+        refused = name == _CHOOSE and status in _REFUSALS
         remedy = _NO_ALGORITHM if refused else _REMEDIES.get(name, _OTHERWISE)
         what = f" of {problem}" if problem else ""
         found = self.library.cublasLtGetStatusName(status).decode()
@@ -102,6 +102,7 @@ class CublasLt:
 
 
 _CHOOSE = "cublasLtMatmulAlgoGetHeuristic"
+_REFUSALS = api.CUBLAS_STATUS_INVALID_VALUE, api.CUBLAS_STATUS_ARCH_MISMATCH, api.CUBLAS_STATUS_NOT_SUPPORTED
 _NO_ALGORITHM = (
     "No algorithm on this device takes it: make the matrices contiguous and 16-byte aligned, widths multiples of 16 "
     "bytes, or leave out the epilogue"
@@ -114,7 +115,7 @@ _REMEDIES = {"cublasLtCreate": "Look whether nvidia-smi lists a device, and whet
 class Product:
     """A problem as cuBLASLt knows it: descriptor, layouts, algorithm. Calling it is one launch.
 
-    workspace_bytes: what the algorithm needs; 0 mostly
+    workspace_bytes: what the algorithm needs, at most WORKSPACE_BYTES
     """
 
     def __init__(self, owner: CublasLt, problem: Problem) -> None:
