@@ -1,4 +1,4 @@
-"""Layouts of images: logically (N, C, H, W), in memory with the channels first or last."""
+"""Layouts: of images, logically (N, C, H, W), in memory with the channels first or last; and of matrices."""
 
 from __future__ import annotations
 
@@ -16,3 +16,16 @@ def by_strides(array: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """(the axes from the farthest apart to the nearest in memory, the order that undoes it)"""
     order = tuple(sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis])))
     return order, tuple(sorted(range(array.ndim), key=order.__getitem__))
+
+
+def stored(array: Any) -> tuple[bool, int] | None:
+    """How the matrices of the last two axes lie, as BLAS sees it; None where it cannot take them.
+
+    Whether they are stored by columns, and the leading dimension: elements from one row, or column, to the next.
+    """
+    (count, width), (down, across), size = array.shape[-2:], array.strides[-2:], array.itemsize
+    if (across == size or width == 1) and (down >= width * size or count == 1):
+        return False, max(down // size if count > 1 else width, 1)
+    if (down == size or count == 1) and (across >= count * size or width == 1):
+        return True, max(across // size if width > 1 else count, 1)
+    return None

@@ -14,6 +14,7 @@ from ownt import threads
 from ownt.blas_cpu import NORMAL, TRANSPOSED, address, gemm, hold_blas, release_blas
 from ownt.compiled_cpu import SMALL, blocks, compiled, prange
 from ownt.kernel import Out
+from ownt.layout import stored
 
 _SMALL = 1 << 18  # multiplications below which a second thread does not pay
 _FEW = 4  # rows
@@ -75,14 +76,8 @@ def dots(x, w, bias, beta, out):
 
 def _layout(matrix: Any) -> tuple[int, int] | None:
     """How BLAS sees a matrix: (flag, elements from one row or column to the next); None if it cannot."""
-    count, width = matrix.shape
-    size = matrix.itemsize
-    down, across = matrix.strides
-    if (across == size or width == 1) and (down >= width * size or count == 1):
-        return NORMAL, max(down // size if count > 1 else width, 1)
-    if (down == size or count == 1) and (across >= count * size or width == 1):
-        return TRANSPOSED, max(across // size if width > 1 else count, 1)
-    return None
+    found = stored(matrix)
+    return found and (TRANSPOSED if found[0] else NORMAL, found[1])
 
 
 def _bound(a: Any, b: Any, bias: Any, out: Any, beta: int) -> tuple[Callable[..., None], tuple]:

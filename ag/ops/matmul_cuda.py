@@ -1,0 +1,22 @@
+"""Matrix products on CUDA: by the device's GEMM library, adding into their destination."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ag.ops.matmul import affine_kernel, matmul_kernel
+from ownt import gemm
+from ownt.kernel import Out
+
+_DTYPES = "float32", "float64", "float16", "bfloat16"
+
+
+@matmul_kernel.on("cuda", *_DTYPES)
+def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    return gemm.bind(a, b, out.array, out.beta)
+
+
+@affine_kernel.on("cuda", *_DTYPES)
+def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    return gemm.bind(x, w.T, out.array, out.beta, "" if b is None else "bias", b)
