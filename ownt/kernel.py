@@ -124,6 +124,10 @@ class Kernel:
         for out in written:
             out.tensor._block.version += 1
 
+    def bind(self, *arrays: Any, **outs: Out | None) -> tuple[Callable, tuple]:
+        """What a launch on arrays would call: for an override of which it is a step."""
+        return self._bind(next(out.array for out in outs.values() if out is not None), list(arrays), outs)
+
     def _bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
         """What to call with which arguments: an override for the target's device and dtype, or the reference."""
         overrides = self._by_array.get(type(target))
