@@ -137,19 +137,18 @@ class Graph:
 class Plan:
     """A graph that was built for a handle: called with a workspace and its arrays, it runs."""
 
-    def __init__(self, device: Any, handle: int, name: str, graph: Graph) -> None:
+    def __init__(self, handle: _Handle, name: str, graph: Graph) -> None:
         self.workspace_bytes = graph.build()
-        self._device = device
         self._handle = handle
         self._name = name
         self._execute = graph.operations.execute
 
     def __call__(self, workspace: Any, *arrays: Any) -> None:
-        pointer = self._device.pointer
-        places = {number: pointer(array) for number, array in enumerate(arrays, 1)}
+        device = self._handle.device
+        places = {number: device.pointer(array) for number, array in enumerate(arrays, 1)}
         try:
-            with self._device.working():
-                self._execute(places, pointer(workspace), handle=self._handle)
+            with device.working():
+                self._execute(places, device.pointer(workspace), handle=self._handle.number)
         except RuntimeError as error:
             shapes = ", ".join(str(array.shape) for array in arrays)
             raise RuntimeError(f"cuDNN failed at {self._name} of {shapes}: {error}") from error
@@ -160,11 +159,14 @@ Describe = Callable[..., None]  # of a Graph, the layouts of its arrays, and opt
 
 @final
 class _Handle:
-    """A thread's handle for a device, which works on the device's stream, and the plans built on it."""
+    """A thread's handle for a device, which works on the device's stream, and the plans built on it.
+
+    It lasts as long as a plan of its is held: recordings may outlive the thread.
+    """
 
     def __init__(self, device: Any) -> None:
         self._frontend = importlib.import_module("cudnn")
-        self._device = device
+        self.device = device
         self._plans: dict[Any, Plan | None] = {}
         with device.working():
             self.number = self._frontend.create_handle()
@@ -181,10 +183,10 @@ class _Handle:
     def _build(self, describe: Describe, layouts: tuple[Layout, ...], options: dict[str, Any]) -> Plan | None:
         name = describe.__name__
         try:
-            with self._device.working():
+            with self.device.working():
                 graph = Graph(layouts[0].dtype, handle=self.number)
                 describe(graph, *layouts, **options)
-                return Plan(self._device, self.number, name, graph)
+                return Plan(self, name, graph)
         except (self._frontend.cudnnGraphNotSupportedError, RuntimeError) as error:
             shapes = ", ".join(str(like.shape) for like in layouts)
             _warn(f"cuDNN does not serve {name} of {shapes}, {layouts[0].dtype}: {' '.join(str(error).split())}")

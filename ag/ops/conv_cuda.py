@@ -46,6 +46,12 @@ def _is_last(array: Any) -> bool:
     return array.transpose(TO_LAST).flags.c_contiguous
 
 
+def _canonical(array: Any) -> Any:
+    """Such an array with strides by which cuDNN sees how it lies, those of sizes of 1 too."""
+    turned = array.transpose(TO_LAST)
+    return turned.reshape(-1).reshape(turned.shape).transpose(FROM_LAST)
+
+
 def _to_last(shape: tuple[int, ...], calls: Calls) -> Any:
     """A workspace for (N, C, H, W) with the channels last."""
     n, channels, height, width = shape
@@ -55,10 +61,10 @@ def _to_last(shape: tuple[int, ...], calls: Calls) -> Any:
 def _given(calls: Calls, array: Any) -> Any:
     """Images or weights with their channels last."""
     if _is_last(array):
-        return array
+        return _canonical(array)
     copy = _to_last(array.shape, calls)
     calls.launch(kernels.copy, array, out=Out(copy))
-    return copy.array
+    return _canonical(copy.array)
 
 
 def _bind(graph: cudnn.Describe, first: Any, second: Any, window: Window, out: Out, bias: Any = None) -> Call | None:
@@ -67,7 +73,7 @@ def _bind(graph: cudnn.Describe, first: Any, second: Any, window: Window, out: O
         return None
     calls = Calls(out.tensor)
     place = Out(_to_last(out.array.shape, calls)) if out.beta or not _is_last(out.array) else out
-    arrays = _given(calls, first), _given(calls, second), place.array
+    arrays = _given(calls, first), _given(calls, second), _canonical(place.array)
     if not cudnn.add(calls, graph, arrays, **_slides(window)):
         return None
     if place is not out:

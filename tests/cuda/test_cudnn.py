@@ -8,6 +8,7 @@ import sys
 import warnings
 
 import cudnn_stand_in as stand_in
+import numpy as np
 import pytest
 from awkward_attention import ATTENTION, CUDNN
 from cases import Place, call_op, close, references_only
@@ -56,6 +57,10 @@ def asked(monkeypatch):
         cached.cache_clear()
 
 
+def last_strides(_, channels, height, width):
+    return height * width * channels, 1, width * channels, channels
+
+
 def compare(name, sample, dtype, monkeypatch):
     """A call on the simulated device against references in float64."""
     found = call_op(name, sample, Place(simulated, dtype, dtype))
@@ -71,6 +76,8 @@ def test_convolution(dtype, asked, monkeypatch):
     for sample in CONVOLUTIONS:
         compare("conv2d", sample, dtype, monkeypatch)
     assert {"conv_fprop", "conv_dgrad", "conv_wgrad"} == set(stand_in.executed)
+    for _, layouts, _ in asked.values():
+        assert all(like.strides == last_strides(*like.shape) for like in layouts)
     assert stand_in.executed.count("conv_fprop") == 2 * len(CONVOLUTIONS)  # call_op calls twice, to add gradients
 
 
@@ -98,6 +105,49 @@ def test_plans_are_built_once_and_for_the_devices_stream(asked, monkeypatch):
     plans = next(iter(cudnn._handles.by_device.values()))._plans
     assert len(plans) == 3  # forward, backward that writes, backward into a workspace that is added
     assert stand_in.streams == [(stand_in.HANDLE, stand_in.STREAM)]
+
+
+def test_a_graph_without_a_workspace(asked, monkeypatch):
+    monkeypatch.setattr(stand_in, "WORKSPACE_BYTES", 0)
+    compare("causal_attention", CUDNN["causal_attention"][0], "bfloat16", monkeypatch)
+    assert stand_in.executed
+
+
+def test_a_failure_names_the_graph_and_its_shapes(asked, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+
+    monkeypatch.setattr(stand_in.pygraph, "execute", fail)
+    with pytest.raises(RuntimeError, match=r"cuDNN failed at sdpa of \(2, 2, 5, 8\).*EXECUTION_FAILED"):
+        compare("causal_attention", CUDNN["causal_attention"][0], "bfloat16", monkeypatch)
+
+
+def test_views_of_cupys_arrays_lie_as_numpys():
+    """The strides and addresses that graphs are given; CuPy's arrays lie in memory of the host here."""
+    cupy = pytest.importorskip("cupy")
+    from ag.ops import attention_cuda, conv_cuda
+
+    def on_host(size_bytes):
+        memory = np.zeros(size_bytes, np.uint8)
+        owned = cupy.cuda.UnownedMemory(memory.ctypes.data, size_bytes, memory, device_id=0)
+        return cupy.cuda.MemoryPointer(owned, 0)
+
+    before = cupy.cuda.get_allocator()
+    cupy.cuda.set_allocator(on_host)
+    try:
+        for b, t, h, d in ((2, 5, 2, 8), (4, 1, 1, 16), (3, 7, 1, 8), (1, 1, 1, 1)):
+            ours, theirs = cupy.empty((b, t, 3 * h * d), "float16"), np.empty((b, t, 3 * h * d), "float16")
+            for a, n in zip(attention_cuda._apart(ours, 3, h), attention_cuda._apart(theirs, 3, h)):
+                assert cudnn.layout(a) == cudnn.layout(n)
+                assert a.data.ptr - ours.data.ptr == n.ctypes.data - theirs.ctypes.data
+            lse = cupy.empty((b, h, t), "float32")
+            column = attention_cuda._column(lse)
+            assert column.data.ptr == lse.data.ptr
+            assert cudnn.layout(column) == ((b, h, t, 1), (h * t, t, 1, 1), "float32")
+            images = conv_cuda._canonical(cupy.empty((b, t, h, d), "float16").transpose(0, 3, 1, 2))
+            assert cudnn.layout(images).strides == last_strides(*images.shape)
+    finally:
+        cupy.cuda.set_allocator(before)
 
 
 def test_a_graph_that_is_refused_is_warned_of_once_and_computed_otherwise(asked, monkeypatch):
