@@ -73,8 +73,7 @@ def bind(kernel: Kernel, arrays: list[Any], outs: dict[str, Out | None]) -> tupl
         after.append((out.array, copy.array))
         if out.beta and not is_read:
             before.append(after[-1])
-    target = next(out.array for out in written.values() if out is not None)
-    function, bound = kernel.bind(target, read, written)
+    function, bound = kernel.bind(*read, **written)
     return _converted, (before, after, function, *bound)
 
 

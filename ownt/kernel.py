@@ -118,7 +118,7 @@ class Kernel:
         if type(target) is devices.MetaArray:
             function, bound = nothing, self._bind_only(target, arrays, outs)
         else:
-            function, bound = self.bind(target, arrays, outs)
+            function, bound = self._bind(target, arrays, outs)
         if state.launch is None:
             function(*bound)
         else:
@@ -128,7 +128,11 @@ class Kernel:
         for out in written:
             out.tensor._block.version += 1
 
-    def bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
+    def bind(self, *arrays: Any, **outs: Out | None) -> tuple[Callable, tuple]:
+        """What a launch on arrays would call: for an override of which it is a step."""
+        return self._bind(next(out.array for out in outs.values() if out is not None), list(arrays), outs)
+
+    def _bind(self, target: Any, arrays: list[Any], outs: dict) -> tuple[Callable, tuple]:
         """What to call with which arguments: an override for the device and dtype, or the reference."""
         overrides = self._by_array.get(type(target))
         if overrides is None:
@@ -155,7 +159,7 @@ class Kernel:
         if any(type(out) is Outs for out in outs.values()):
             return ()
         with devices.use(devices.meta):
-            return self.bind(target, arrays, outs)[1]
+            return self._bind(target, arrays, outs)[1]
 
     def _goes_in_pieces(self, place: devices.Device) -> bool:
         """Whether the reference is called with small pieces: on the CPU, where its temporaries are then warm."""

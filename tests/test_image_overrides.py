@@ -96,7 +96,7 @@ def test_kernels_read_and_write_in_any_layout(name, beta, monkeypatch):
     inputs = [draw.normal(size=part) if shaped(part) else part for part in inputs]
     outs = {name: part and draw.normal(size=part) for name, part in outs.items()}
     with monkeypatch.context() as patch:
-        patch.setattr(Kernel, "bind", references_only)
+        patch.setattr(Kernel, "_bind", references_only)
         expected = run(kernel, inputs, outs, ("first", "first"), beta)
     for layouts in itertools.product(LAYOUTS, repeat=2):
         alike(run(kernel, inputs, outs, layouts, beta), expected)
@@ -145,7 +145,7 @@ def test_images_with_their_channels_last(name, dtype, first, monkeypatch):
             args[0][(0,) * args[0].ndim] = first
         found = results(name, with_channels_last(name, args), sample.options, dtype)
         with monkeypatch.context() as patch:
-            patch.setattr(Kernel, "bind", references_only)
+            patch.setattr(Kernel, "_bind", references_only)
             expected = results(name, args, sample.options, dtype)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype], err_msg=str(sample))

@@ -1,0 +1,48 @@
+"""Several calls bound as one launch, for overrides that take more than one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from ownt import scratch
+from ownt.kernel import Kernel, Out
+from ownt.tensor import Tensor
+
+Call = tuple[Callable[..., None], tuple[Any, ...]]
+
+
+@final
+class Calls:
+    """Calls one after the other, and their workspaces, each held until all calls are known: so that none lies on
+    another.
+
+    like: a tensor on the device
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self._like = like
+        self._calls: list[Call] = []
+        self._held: list[Tensor] = []
+
+    def workspace(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """An uninitialised tensor that lasts until the calls are done; its dtype is that of `like` by default."""
+        self._held.append(scratch.empty(shape, self._like, dtype, kind="workspace"))
+        return self._held[-1]
+
+    def add(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Then call a function."""
+        self._calls.append((function, arguments))
+
+    def launch(self, kernel: Kernel, *arrays: Any, out: Out) -> None:
+        """Then launch a kernel on arrays."""
+        self._calls.append(kernel.bind(*arrays, out=out))
+
+    def bound(self) -> Call:
+        """What an override returns."""
+        return _in_order, (self._calls,)
+
+
+def _in_order(calls: list[Call]) -> None:
+    for function, arguments in calls:
+        function(*arguments)
