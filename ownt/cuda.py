@@ -9,6 +9,7 @@ to it next run after them. Work on other streams is the caller's to order, by ev
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import math
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from typing import Any, final
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.arena import Arena
+from ownt.cublaslt import CublasLt
+from ownt.cuda_source import Run, Source, compile_with_cupy
 from ownt.indexing import is_basic
 from ownt.layout import by_strides
 from ownt.pinned import Ring
@@ -93,6 +96,20 @@ class Cuda(devices.Device):
 
     def synchronize(self) -> None:
         self.stream.synchronize()
+
+    # kernels
+
+    def compile(self, source: Source, dtype: Any) -> Callable[[str], Run]:
+        """The kernels of a source by name; see ownt.cuda_source. Raises: RuntimeError with the compiler's messages."""
+        hopper = self.architecture == "sm_90"
+        with self._chosen():
+            return compile_with_cupy(source, dtype, "sm_90a" if hopper else "", self.stream)
+
+    @functools.cached_property
+    def gemm(self) -> CublasLt:
+        """Its library of matrix products. Raises: RuntimeError where there is none."""
+        with self._chosen():
+            return CublasLt(self.pointer, self.stream.ptr)
 
     # memory
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from awkward_attention import ATTENTION
+
 from ag.sample import Sample, between, normal
 
 ROWS = ((0, 8), (1, 1), (5, 3), (37, 33), (3, 257), (2, 1000), (3, 5001))
@@ -20,4 +22,5 @@ AWKWARD = {
         for name in ("relu", "sigmoid", "silu", "mish", "leaky_relu", "elu", "softplus", "hardtanh", "tanh")
     },
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
+    **ATTENTION,
 }

@@ -80,7 +80,7 @@ def call_op(name: str, sample: Sample, place: Place) -> list:
             y = op(*args, **options)
             found = [y.numpy().copy()]
             if y.requires_grad:
-                y.backward(place.tensor(np.random.default_rng(4).standard_normal(y.shape)))
+                y.backward(place.tensor(np.random.default_rng(4).standard_normal(y.shape)).astype(y.dtype))
     found += [n.grad.numpy().copy() for n in leaves if isinstance(n, ag.Node) and n.grad is not None]
     return found
 
@@ -101,7 +101,7 @@ for _name, _op in sorted(ag.registry.items()):
 
 def references_only(kernel, target, arrays, outs):
     """In place of Kernel._bind: no overrides."""
-    return kernel._run_reference, (devices.of(target), arrays, outs)
+    return kernel._run_reference, (kernel.reference, devices.of(target), arrays, outs)
 
 
 @functools.cache
