@@ -9,6 +9,7 @@ from cuda_host import Event, Stream, numbers
 import ag
 import nn
 import ownt
+from nn.optim.update import Update
 from ownt import memory, scratch
 from ownt.pinned import Ring
 
@@ -125,3 +126,49 @@ def test_an_export_keeps_the_memory(gpu):
     assert memory.scratch("cuda").blocks == 1 and gpu.pointer(exported) == pointer
     del exported
     assert memory.scratch("cuda").blocks == 0
+
+
+class Late(Event):
+    """An event of a GPU that lags behind: waiting for it has all done that was launched before."""
+
+    queue: list = []  # of what is launched and not yet done
+
+    def record(self, stream):
+        self.last = len(Late.queue)
+
+    @property
+    def done(self):
+        return all(task is None for task in Late.queue[: self.last])
+
+    def synchronize(self):
+        Late.work(self.last)
+
+    @staticmethod
+    def work(last):
+        for number in range(last):
+            task, Late.queue[number] = Late.queue[number], None
+            if task is not None:
+                task()
+
+
+@pytest.mark.parametrize("ring_bytes", [1 << 9, 1 << 20])
+def test_numbers_of_a_step_reach_its_kernels_however_far_the_host_runs_ahead(gpu, monkeypatch, ring_bytes):
+    runtime = gpu.xp.cuda.runtime
+    copy = runtime.memcpyAsync
+    monkeypatch.setattr(Late, "queue", [])
+    monkeypatch.setattr(gpu.xp.cuda, "Event", Late)
+    monkeypatch.setattr(runtime, "memcpyAsync", lambda *given: Late.queue.append(lambda: copy(*given)))
+    monkeypatch.setattr(gpu, "_ring", Ring(gpu.xp.cuda, ring_bytes))
+    node = ag.param(ownt.empty(3, device="cuda"))
+    used, seen = nn.AdamW([node], lr=1.0), []
+    update = Update(used.param_groups[0], [node])
+    update._states = [{}]
+    for number in range(1, 41):
+        used.lr = float(number)
+        update.count(used, 1.0)
+        Late.queue.append(
+            lambda: seen.append(float(numbers(gpu, update.numbers)[0, 1]))
+        )  # a kernel that reads the rate
+    assert len(seen) < 40  # the control: the GPU lags behind
+    Late.work(len(Late.queue))
+    assert seen == [float(number) for number in range(1, 41)]

@@ -28,8 +28,9 @@ class Optimizer:
     kernel:  a `rule`
     tensors: the names of those it keeps for a parameter, each with the option that it takes, or ""
     counted: whether state["step"] counts a parameter's updates: one that was frozen begins with its own first
-    stochastic_rounding: whether weights of bfloat16 have no master: they are computed in float32 and rounded up or down
-             at random, right on average (4 bytes less for each weight); float16 always has one
+    stochastic_rounding: whether weights of bfloat16 have no master, 4 bytes less for each: they are computed in float32
+             and rounded up or down at random, right on average. Float16 has one all the same. Source: Zamirai et al.,
+             Revisiting BFloat16 Training, arXiv 2010.06192
     fixed:   what PyTorch's options that are none here have to be in a state dict
     Raises: ValueError or TypeError for what cannot be a parameter or an option.
     """
@@ -185,8 +186,7 @@ class Optimizer:
 
     def signature(self) -> tuple[Any, ...]:
         """What a launch of the update is for, beside its numbers: parameters, flags and what is kept, by group."""
-        groups = [(len(group["params"]), *self._flags(group), *self.names(group)) for group in self.param_groups]
-        return self.stochastic_rounding, *groups
+        return tuple([(len(group["params"]), *self._flags(group), *self.names(group)) for group in self.param_groups])
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         """What the rule takes after the gradient; `state` is without what this step will make."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from nn.optim.columns import Column, columns
+from nn.optim.columns import columns
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_source import CudaKernel
