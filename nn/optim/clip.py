@@ -89,17 +89,27 @@ def limit_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> None:
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Bring every number of the gradients in place into the range from -clip_value to clip_value."""
     _expect("clip_grad_value_", "clip_value", clip_value >= 0, "of 0 or more", clip_value)
-    limit_kernel(clip_value, out=[Out(grad, 1) for grad in grads_of("clip_grad_value_", parameters)])
+    for grads in _by_device(grads_of("clip_grad_value_", parameters)):
+        limit_kernel(clip_value, out=[Out(grad, 1) for grad in grads])
 
 
 def are_finite(grads: list[Tensor]) -> bool:
     """Whether all numbers of all gradients are finite."""
-    return math.isfinite(norm_of(grads, math.inf).item())
+    return all(math.isfinite(norm_of(part, math.inf).item()) for part in _by_device(grads))
 
 
 def scale(grads: list[Tensor], factor: float) -> None:
     """Multiply all gradients in place."""
-    scale_kernel(factor, out=[Out(grad, 1) for grad in grads])
+    for part in _by_device(grads):
+        scale_kernel(factor, out=[Out(grad, 1) for grad in part])
+
+
+def _by_device(grads: list[Tensor]) -> list[list[Tensor]]:
+    """What launches of their own are for."""
+    groups: dict[str, list[Tensor]] = {}
+    for grad in grads:
+        groups.setdefault(grad.device, []).append(grad)
+    return list(groups.values())
 
 
 def _scale(factor: float, *, out: Out) -> None:
