@@ -99,14 +99,15 @@ def elementwise(reference: Callable[..., None]) -> Callable[..., None]:
 
 def _in_float32(reference: Callable[..., None], *arrays: Any, **outs: Out | None) -> None:
     read = [array.astype(float32) if is_half(array) else array for array in arrays]
-    written = {name: out and _wide_out(out) for name, out in outs.items()}
+    written = {name: out and wide_out(out) for name, out in outs.items()}
     reference(*read, **written)
     for name, out in outs.items():
         if out is not None and written[name] is not out:
             out.array[...] = written[name].array  # type: ignore[union-attr]
 
 
-def _wide_out(out: Out) -> Out:
+def wide_out(out: Out) -> Out:
+    """A destination of half precision as one in float32, of its own: what is there, if that counts."""
     if out.array.dtype not in HALF:
         return out
     made = out.array.astype(float32) if out.beta else devices.module(out.array).empty(out.array.shape, float32)

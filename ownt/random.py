@@ -35,8 +35,11 @@ class Generator:
         self.key = _mix(int(seed) & _MASK)  # mixed, so that neighbouring seeds are far apart
         self.offset = 0
 
-    def take(self, count: int) -> Any:
-        """(key, offset) of the next `count` outputs, which are nobody else's: an array, for a replay to write to."""
+    def take(self, count: int, position: Any = None) -> Any:
+        """(key, offset) of the next `count` outputs, which are nobody else's: an array, for a replay to write to.
+
+        position: the array, if there is one from before
+        """
         if state.replay is not None:
             key, offset = state.replay
             state.replay = key, offset + count
@@ -44,7 +47,9 @@ class Generator:
             with self._lock:
                 key, offset = self.key, self.offset
                 self.offset += count
-        position = devices.cpu.xp.array((key, offset), "uint64")
+        if position is None:
+            position = devices.cpu.xp.empty(2, "uint64")
+        position[0], position[1] = key, offset
         if state.recording is not None:
             state.recording.draw(position)
         return position

@@ -65,6 +65,10 @@ def test_clipping_without_gradients_gives_no_norm(norm_type):
     assert nn.clip_grad_norm_([ag.param(np.ones(2))], 1.0, norm_type) == 0
 
 
+def test_without_gradients_nothing_is_limited():
+    nn.clip_grad_value_([ag.param(np.ones(2))], 1.0)
+
+
 @pytest.mark.parametrize("norm_type", NORMS)
 @pytest.mark.parametrize("others", [(), (1.0,)])
 def test_a_norm_of_nan_makes_all_gradients_nan(others, norm_type):
@@ -103,6 +107,15 @@ def test_a_factor_too_small_for_float16_is_none_too_small():
     nn.clip_grad_norm_([node], 6e-4)
     assert node.grad.item() == pytest.approx(6e-4, rel=1e-3)
     assert np.float16(6e4) * np.float16(1e-8) == 0  # the control: the product of float16
+
+
+def test_clipping_in_bfloat16():
+    node = ag.param(ownt.zeros(4, dtype="bfloat16"))
+    node.grad = ownt.asarray(np.array([3.0, -4.0, 0.0, 0.0], "float32")).astype("bfloat16")
+    assert nn.clip_grad_norm_(node, 1.0) == 5
+    assert node.grad.tolist() == pytest.approx([0.6, -0.8, 0, 0], rel=2**-8)
+    nn.clip_grad_value_(node, 0.5)
+    assert node.grad.tolist() == [0.5, -0.5, 0, 0]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])

@@ -9,8 +9,10 @@ from cuda_host import Event, Stream, numbers
 import ag
 import nn
 import ownt
+from nn.optim.update import Update
 from ownt import memory, scratch
 from ownt.pinned import Ring
+from ownt.thread import state
 
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "int64", "float16", "float32", "float64"])
@@ -125,3 +127,83 @@ def test_an_export_keeps_the_memory(gpu):
     assert memory.scratch("cuda").blocks == 1 and gpu.pointer(exported) == pointer
     del exported
     assert memory.scratch("cuda").blocks == 0
+
+
+class Late(Event):
+    """An event of a GPU that lags behind: waiting for it has all done that was launched before."""
+
+    queue: list = []  # of what is launched and not yet done
+
+    def record(self, stream):
+        self.last = len(Late.queue)
+
+    @property
+    def done(self):
+        return all(task is None for task in Late.queue[: self.last])
+
+    def synchronize(self):
+        Late.work(self.last)
+
+    @staticmethod
+    def work(last):
+        for number in range(last):
+            task, Late.queue[number] = Late.queue[number], None
+            if task is not None:
+                task()
+
+
+@pytest.mark.parametrize("ring_bytes", [1 << 9, 1 << 20])
+def test_numbers_of_a_step_reach_its_kernels_however_far_the_host_runs_ahead(gpu, monkeypatch, ring_bytes):
+    runtime = gpu.xp.cuda.runtime
+    copy = runtime.memcpyAsync
+    monkeypatch.setattr(Late, "queue", [])
+    monkeypatch.setattr(gpu.xp.cuda, "Event", Late)
+    monkeypatch.setattr(runtime, "memcpyAsync", lambda *given: Late.queue.append(lambda: copy(*given)))
+    monkeypatch.setattr(gpu, "_ring", Ring(gpu.xp.cuda, ring_bytes))
+    node = ag.param(ownt.empty(3, device="cuda"))
+    used, seen = nn.AdamW([node], lr=1.0), []
+    update = Update(used.param_groups[0], [node])
+    update._states = [{}]
+    for number in range(1, 41):
+        used.lr = float(number)
+        update.count(used, 1.0)
+        Late.queue.append(
+            lambda: seen.append(float(numbers(gpu, update.numbers)[0, 1]))
+        )  # a kernel that reads the rate
+    assert len(seen) < 40  # the control: the GPU lags behind
+    Late.work(len(Late.queue))
+    assert seen == [float(number) for number in range(1, 41)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rounding", [False, True])
+def test_an_optimizers_launch_is_bound_to_addresses_on_the_gpu(gpu, monkeypatch, dtype, rounding):
+    """With CuPy's own arrays; nothing is run."""
+    monkeypatch.setattr(gpu, "kernels", "cuda")
+    nodes = [ag.param(ownt.empty(size, dtype=dtype, device="cuda")) for size in (5, 9000)]
+    used = nn.SGD(nodes, lr=0.5, stochastic_rounding=rounding)
+    for node in nodes:
+        node.slot.tensor = ownt.empty(node.shape, dtype=dtype, device="cuda")
+    masters = used.has_master(nodes[0].dtype)
+    for node in nodes:
+        used.state[node] = {"master": ownt.empty(node.shape, device="cuda")} if masters else {}
+    bound = []
+    with monkeypatch.context() as patch:
+        patch.setattr(state, "launch", lambda launch: bound.append(launch))
+        used.step()
+        nn.optim.clip.norm_of([node.grad for node in nodes])
+    update, norm = bound
+    table, rows, most, settings, position = update.bound[:5]
+    expected = [
+        [1, 5, 0, *(gpu.pointer(t.array) for t in (nodes[0].tensor, nodes[0].grad)), 0, 0],
+        [3, 9000, 5, *(gpu.pointer(t.array) for t in (nodes[1].tensor, nodes[1].grad)), 0, 0],
+    ]
+    if masters:
+        for row, node in zip(expected, nodes):
+            row[5] = gpu.pointer(used.state[node]["master"].array)
+    assert (rows, most, update.function.grid) == (2, 8192, (3,))
+    assert numbers(gpu, table).tolist() == expected
+    assert numbers(gpu, settings).tolist() == [[1, 0.5, 0, 0, 0]] * 2
+    assert (position is None) == (not rounding or dtype == "float32")
+    for launch, given in ((update.function, update.bound), *norm.bound):
+        assert "refused, and then taken" in str(launch.kernel.mistake(given, gpu, launch.dtype))  # no mistake

@@ -13,10 +13,13 @@ from ownt.kernel import Out
 
 @rule
 def adam_kernel(
-    g: Any, lr: float, beta1: float, beta2: float, eps: float, decay: float, step: float, decoupled: bool,
-    *, out: Out, exp_avg: Out, exp_avg_sq: Out,
+    g: Any, lr: float, beta1: float, beta2: float, eps: float, decay: float, mean_weight: float, square_weight: float,
+    decoupled: bool, *, out: Out, exp_avg: Out, exp_avg_sq: Out,
 ) -> None:  # fmt: skip
-    """One step of Adam; with `decoupled` the decay shrinks the weights themselves, as AdamW does."""
+    """One step of Adam; with `decoupled` the decay shrinks the weights themselves, as AdamW does.
+
+    mean_weight, square_weight: the sums of the weights of all gradients so far in the two running means, below 1
+    """
     if decay and decoupled:
         out.array *= 1 - lr * decay
     elif decay:
@@ -25,8 +28,8 @@ def adam_kernel(
     exp_avg.array += (1 - beta1) * g
     exp_avg_sq.array *= beta2
     exp_avg_sq.array += (1 - beta2) * (g * g)
-    root = devices.module(g).sqrt(exp_avg_sq.array / (1 - beta2**step))
-    out.array -= lr * (exp_avg.array / (1 - beta1**step)) / (root + eps)
+    root = devices.module(g).sqrt(exp_avg_sq.array / square_weight)
+    out.array -= lr * (exp_avg.array / mean_weight) / (root + eps)
 
 
 class Adam(Optimizer):
@@ -47,11 +50,15 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        *,
+        stochastic_rounding: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        numbers = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(parameters, stochastic_rounding=stochastic_rounding, **numbers)
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
-        return group["lr"], *group["betas"], group["eps"], group["weight_decay"], state["step"]
+        weights = (1 - beta ** state["step"] for beta in group["betas"])
+        return group["lr"], *group["betas"], group["eps"], group["weight_decay"], *weights
 
     def _flags(self, group: Mapping[str, Any]) -> tuple[bool, ...]:
         return (self.fixed["decoupled_weight_decay"],)
@@ -72,5 +79,7 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.01,
+        *,
+        stochastic_rounding: bool = False,
     ) -> None:
-        super().__init__(parameters, lr, betas, eps, weight_decay)
+        super().__init__(parameters, lr, betas, eps, weight_decay, stochastic_rounding=stochastic_rounding)

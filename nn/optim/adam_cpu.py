@@ -32,23 +32,23 @@ def update(addresses, pieces, numbers, decoupled, like):
     for i in prange(pieces.shape[0]):
         which, start, size = pieces[i]
         row = numbers[which]
-        lr, beta1, beta2, decay, step = row[1], row[2], row[3], row[5], row[6]
+        lr, beta1, beta2, decay = row[1], row[2], row[3], row[5]
         _piece(
             array_at(addresses[which, 0], start, size, like), array_at(addresses[which, 1], start, size, like),
             array_at(addresses[which, 2], start, size, like), array_at(addresses[which, 3], start, size, like),
             real(row[0]), real(lr), real(beta1), real(beta2), real(row[4]),
             real(0.0 if decoupled else decay), real(1.0 - lr * decay if decoupled else 1.0),
-            real(1.0 / (1.0 - beta1**step)), real(1.0 / (1.0 - beta2**step)),
+            real(1.0 / row[6]), real(1.0 / row[7]),
         )  # fmt: skip
 
 
 @adam_kernel.on("cpu", "float32")
 def _(
-    grads: tuple[Any, ...], numbers: Any, decoupled: bool,
+    grads: tuple[Any, ...], numbers: Any, position: Any, decoupled: bool,
     *, out: list[Out], half: list[Out] | None, exp_avg: list[Out], exp_avg_sq: list[Out],
 ) -> tuple[Callable[..., None], tuple] | None:  # fmt: skip
     table = Table.of(out, grads, exp_avg, exp_avg_sq)
-    if half is not None or table is None:
+    if half is not None or position is not None or table is None:
         return None
     wide = table.size > SMALL
     return update[table.like.dtype, wide], (table.addresses, table.pieces, numbers, decoupled, table.like)

@@ -11,9 +11,10 @@ import ag
 from ag import Node
 from nn.optim import options, saved
 from nn.optim.groups import listed, parameters_of, shown
+from nn.optim.rule import MASTER
 from nn.optim.update import Update
 from ownt import Tensor, capture, factories, timeline
-from ownt.dtype import wide
+from ownt.dtype import HALF, DType, bfloat16, wide
 from ownt.kernel import Kernel
 
 
@@ -22,11 +23,14 @@ class Optimizer:
 
     Takes Nodes, (name, Node) pairs, or groups: dicts of "params" and options of their own. `param_groups` is a list of
     dicts with all options, to be changed between steps at will. `state[node]` is what is kept for a parameter, in
-    tensors made at its first step, of exact size; for weights of float16 in float32, with a master copy of them.
+    tensors made at its first step, of exact size; for weights of half precision in float32, with a master copy of them.
 
     kernel:  a `rule`
     tensors: the names of those it keeps for a parameter, each with the option that it takes, or ""
     counted: whether state["step"] counts a parameter's updates: one that was frozen begins with its own first
+    stochastic_rounding: whether weights of bfloat16 have no master, 4 bytes less for each: they are computed in float32
+             and rounded up or down at random, right on average. Float16 has one all the same. Source: Zamirai et al.,
+             Revisiting BFloat16 Training, arXiv 2010.06192
     fixed:   what PyTorch's options that are none here have to be in a state dict
     Raises: ValueError or TypeError for what cannot be a parameter or an option.
     """
@@ -36,9 +40,10 @@ class Optimizer:
     counted = False
     fixed: Mapping[str, Any] = {"maximize": False}
 
-    def __init__(self, parameters: Iterable[Any], **defaults: Any) -> None:
+    def __init__(self, parameters: Iterable[Any], *, stochastic_rounding: bool = False, **defaults: Any) -> None:
         name = type(self).__name__
         self.defaults = defaults
+        self.stochastic_rounding = stochastic_rounding
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Node, dict[str, Any]] = {}
         self._shares: list[float] = []  # of each group's own rate in the default
@@ -168,12 +173,16 @@ class Optimizer:
             for name, value in values.items():
                 if name == "step":
                     self.state[node][name] = value
-                else:
+                elif name != MASTER or self.has_master(node.dtype):
                     self.kept(node, self.state[node], name).copy_(value)
 
     def names(self, group: Mapping[str, Any]) -> list[str]:
         """Of the tensors kept for a parameter with the options of a group."""
         return [name for name, option in self.tensors.items() if not option or group[option]]
+
+    def has_master(self, dtype: DType) -> bool:
+        """Whether weights of a dtype have a copy in float32, from which they are rounded to the nearest."""
+        return dtype in HALF and not (self.stochastic_rounding and dtype == bfloat16)
 
     def signature(self) -> tuple[Any, ...]:
         """What a launch of the update is for, beside its numbers: parameters, flags and what is kept, by group."""

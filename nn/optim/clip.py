@@ -12,11 +12,11 @@ from ownt.dtype import wide
 from ownt.kernel import Out, in_pieces, kernel, pieces
 
 
-@kernel(elementwise=True)
-def scale_kernel(factor: float, *, out: Out) -> None:
-    """out *= factor, which may be too small a number for float16"""
-    multiply = devices.module(out.array).multiply
-    multiply(out.array, factor, out=out.array, dtype=wide(out.array.dtype), casting="same_kind")
+@kernel(casts=True)
+def scale_kernel(factor: float, *, out: list[Out]) -> None:
+    """Each out *= factor, which may be too small a number for float16"""
+    for grad in out:
+        in_pieces(_scale, [factor], {"out": grad})
 
 
 @kernel(casts=True)
@@ -31,8 +31,7 @@ def limit_norm_kernel(norm: Any, max_norm: float, *, out: list[Out]) -> None:
     """Each out *= max_norm / norm, if that is below 1. Shapes: norm ()"""
     factor = factor_of(float(norm), max_norm)
     if not factor >= 1:  # NaN is not to pass for a small norm
-        for grad in out:
-            in_pieces(scale_kernel.reference, [factor], {"out": grad})
+        scale_kernel.reference(factor, out=out)
 
 
 def factor_of(norm: float, max_norm: float) -> float:
@@ -40,10 +39,11 @@ def factor_of(norm: float, max_norm: float) -> float:
     return max_norm / (norm + 1e-6)
 
 
-@kernel(elementwise=True)
-def limit_kernel(limit: float, *, out: Out) -> None:
-    """out = out, from -limit to limit"""
-    devices.module(out.array).clip(out.array, -limit, limit, out=out.array)
+@kernel(casts=True)
+def limit_kernel(limit: float, *, out: list[Out]) -> None:
+    """Each out = out, from -limit to limit, either of which may be too large a number for float16"""
+    for grad in out:
+        in_pieces(_limit, [limit], {"out": grad})
 
 
 def grads_of(name: str, parameters: Any) -> list[Tensor]:
@@ -64,13 +64,12 @@ def clip_grad_norm_(
     _expect(name, "norm_type", norm_type > 0, "above 0, or inf", norm_type)
     grads = grads_of(name, parameters)
     found = norm_of(grads, norm_type)
-    norm = found.item()
-    if error_if_nonfinite and not math.isfinite(norm):
+    if error_if_nonfinite and not math.isfinite(found.item()):
         raise RuntimeError(
-            f"{name}: expected gradients of a finite norm; got {norm}. Find where it began: ag.detect_anomaly"
+            f"{name}: expected gradients of a finite norm; got {found.item()}. Find where it began: ag.detect_anomaly"
         )
     limit_norm(grads, found, max_norm)
-    return norm
+    return found.item()  # only now: reading it waits for a GPU
 
 
 def norm_of(grads: list[Tensor], norm_type: float = 2.0) -> Tensor:
@@ -90,12 +89,43 @@ def limit_norm(grads: list[Tensor], norm: Tensor, max_norm: float) -> None:
 def clip_grad_value_(parameters: Any, clip_value: float) -> None:
     """Bring every number of the gradients in place into the range from -clip_value to clip_value."""
     _expect("clip_grad_value_", "clip_value", clip_value >= 0, "of 0 or more", clip_value)
-    for grad in grads_of("clip_grad_value_", parameters):
-        limit_kernel(clip_value, out=Out(grad, 1))
+    for grads in _by_device(grads_of("clip_grad_value_", parameters)):
+        limit_kernel(clip_value, out=[Out(grad, 1) for grad in grads])
+
+
+def are_finite(grads: list[Tensor]) -> bool:
+    """Whether all numbers of all gradients are finite."""
+    return all(math.isfinite(norm_of(part, math.inf).item()) for part in _by_device(grads))
+
+
+def scale(grads: list[Tensor], factor: float) -> None:
+    """Multiply all gradients in place."""
+    for part in _by_device(grads):
+        scale_kernel(factor, out=[Out(grad, 1) for grad in part])
+
+
+def _by_device(grads: list[Tensor]) -> list[list[Tensor]]:
+    """What launches of their own are for."""
+    groups: dict[str, list[Tensor]] = {}
+    for grad in grads:
+        groups.setdefault(grad.device, []).append(grad)
+    return list(groups.values())
+
+
+def _scale(factor: float, *, out: Out) -> None:
+    multiply = devices.module(out.array).multiply
+    multiply(out.array, factor, out=out.array, dtype=wide(out.array.dtype), casting="same_kind")
+
+
+def _limit(limit: float, *, out: Out) -> None:
+    xp, dtype = devices.module(out.array), wide(out.array.dtype)
+    out.array[...] = xp.clip(out.array.astype(dtype, copy=False), -limit, limit)
 
 
 def _norm(array: Any, order: float) -> Any:
     place = devices.of(array)
+    if order == math.inf:  # exact in any dtype
+        return abs(array).max()
     with place.one_thread():  # threads of NumPy's BLAS would spin, and the kernels' wait for a core
         return place.xp.linalg.norm(array.astype("float64").ravel(), order)
 

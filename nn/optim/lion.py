@@ -36,8 +36,11 @@ class Lion(Optimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        *,
+        stochastic_rounding: bool = False,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, weight_decay=weight_decay)
+        numbers = {"lr": lr, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(parameters, stochastic_rounding=stochastic_rounding, **numbers)
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         return group["lr"], *group["betas"], group["weight_decay"]

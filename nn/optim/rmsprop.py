@@ -54,10 +54,13 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        *,
+        stochastic_rounding: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered
-        )
+            parameters, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum, centered=centered,
+            stochastic_rounding=stochastic_rounding,
+        )  # fmt: skip
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         return group["lr"], group["alpha"], group["eps"], group["weight_decay"], group["momentum"]

@@ -7,9 +7,7 @@ from typing import Any, final
 
 from ag import Node
 from nn.optim.base import Optimizer
-from nn.optim.clip import grads_of, scale_kernel
-from ownt import device as devices
-from ownt.kernel import Out, pieces
+from nn.optim.clip import are_finite, grads_of, scale
 
 
 @final
@@ -76,8 +74,7 @@ class GradScaler:
         if progress.unscaled:
             raise RuntimeError("GradScaler.unscale_: expected one call before update; got a second. Call update first")
         progress.unscaled = True
-        for grad in grads_of("GradScaler.unscale_", optimizer.parameters):
-            scale_kernel(1 / self._scale, out=Out(grad, 1))
+        scale(grads_of("GradScaler.unscale_", optimizer.parameters), 1 / self._scale)
 
     def step(self, optimizer: Optimizer) -> None:
         """Have the optimizer do its step with unscaled gradients, unless some are not finite.
@@ -158,12 +155,7 @@ class GradScaler:
                 raise RuntimeError(
                     f"GradScaler.{caller}: expected gradients; got none. Call scale(loss).backward() first"
                 )
-            progress = self._progress[optimizer] = _Progress(all(_is_finite(grad.array) for grad in grads))
+            progress = self._progress[optimizer] = _Progress(are_finite(grads))
         if progress.stepped:
             raise RuntimeError(f"GradScaler.{caller}: expected update after step; got {caller}. Call update first")
         return progress
-
-
-def _is_finite(array: Any) -> bool:
-    finite = devices.module(array).isfinite
-    return all(bool(finite(array[key]).all()) for key, _ in pieces(array.shape))

@@ -45,10 +45,13 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        *,
+        stochastic_rounding: bool = False,
     ) -> None:
         super().__init__(
-            parameters, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov
-        )
+            parameters, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay, nesterov=nesterov,
+            stochastic_rounding=stochastic_rounding,
+        )  # fmt: skip
 
     def _numbers(self, group: Mapping[str, Any], state: Mapping[str, Any]) -> tuple[float, ...]:
         dampening = group["dampening"] if "momentum_buffer" in state else 0.0

@@ -11,7 +11,7 @@ import numpy
 from numba import types
 from numba.extending import intrinsic
 
-from ownt.kernel import Out, Outs
+from nn.optim.columns import Column, columns
 
 _PIECE = 1 << 15  # elements of a piece
 _NONE = {numpy.dtype(name): numpy.empty(0, name) for name in ("float32", "float64")}
@@ -25,47 +25,22 @@ class Table:
     like:      an empty array of their dtype; size: elements of all rows
     """
 
-    def __init__(self, columns: Sequence[_Column]) -> None:
-        self.like = _NONE[columns[0].dtype]  # type: ignore[index]
-        self.addresses = numpy.array([column.addresses for column in columns], "uint64").T.copy()
-        self.pieces = _pieces(columns[0].sizes)
-        self.size = sum(columns[0].sizes)
+    def __init__(self, found: Sequence[Column]) -> None:
+        self.like = _NONE[found[0].dtype]  # type: ignore[index]
+        self.addresses = numpy.array([column.addresses for column in found], "uint64").T.copy()
+        self.pieces = _pieces(found[0].sizes)
+        self.size = sum(found[0].sizes)
 
     @classmethod
-    def of(cls, *columns: Sequence[Any]) -> Table | None:
+    def of(cls, *given: Sequence[Any]) -> Table | None:
         """A table of columns, which are Outs or arrays.
 
         None unless all have one dtype of those compiled for, lie in one run of bytes each, and sizes agree.
         """
-        found = [_column(given) for given in columns]
-        first = found[0]
-        if first.dtype not in _NONE:
+        found = columns(*given)
+        if found is None or found[0].dtype not in _NONE or any(part.dtype != found[0].dtype for part in found):
             return None
-        for column in found:
-            if not column.is_contiguous or column.dtype != first.dtype or column.sizes != first.sizes:
-                return None
         return cls(found)
-
-
-@final
-class _Column:
-    """What a table needs to know of some arrays; dtype is None if they have not all the same."""
-
-    def __init__(self, arrays: Sequence[Any]) -> None:
-        dtype = arrays[0].dtype
-        self.addresses = [array.__array_interface__["data"][0] for array in arrays]
-        self.sizes = tuple([array.size for array in arrays])
-        self.dtype = dtype if all(array.dtype == dtype for array in arrays) else None
-        self.is_contiguous = all(array.flags.c_contiguous for array in arrays)
-
-
-def _column(given: Sequence[Any]) -> _Column:
-    """That of Outs is made once."""
-    if type(given) is not Outs:
-        return _Column([part.array if type(part) is Out else part for part in given])
-    if given.derived is None:
-        given.derived = _Column([out.array for out in given])
-    return given.derived
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from nn.optim.rule import MASTER
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.kernel import Out, Outs
+from ownt.random import generator
 
 if TYPE_CHECKING:
     from nn.optim.base import Optimizer
@@ -19,13 +20,18 @@ if TYPE_CHECKING:
 class Update:
     """Parameters of one group, dtype and device, with what is kept for each.
 
-    What changes from step to step is in `numbers`, a row for each parameter, so that the launch can be repeated.
+    What changes from step to step is in `numbers`, a row for each parameter, so that the launch can be repeated; and
+    in `position`, where the random numbers begin by which weights are rounded, if they are. On a GPU both are written
+    in the order of its stream: after the launch of the step before has read them, before that of the next does,
+    however far the host runs ahead.
     """
 
     def __init__(self, group: Mapping[str, Any], nodes: Sequence[Node]) -> None:
         self.group = group
         self.nodes = nodes
         self.numbers: Any = None
+        self.position: Any = None
+        self._drawn: Any = None  # the same, on the host, where a replay writes it
         self._kept: dict[str, Outs] = {}
         self._weights = Outs()
         self._tensors: list[Any] = []
@@ -48,11 +54,18 @@ class Update:
         for key, state in zip(keys, states, strict=True):
             if key not in rows:
                 rows[key] = (factor, *optimizer._numbers(self.group, state))
+        is_one = len(rows) == 1 and self.numbers is not None
+        self.numbers = self._sent(rows[keys[0]] if is_one else [rows[key] for key in keys], "float64", self.numbers)
+        if self._drawn is not None:
+            self.position = self._sent(self._drawn, "uint64", self.position)
+
+    def _sent(self, values: Any, dtype: str, target: Any) -> Any:
+        """Values where the parameters are: in the array that had those of the step before, if there is one."""
         place = devices.get(self.nodes[0].device)
-        if self.numbers is None:
-            with place.quiet():  # in the ledger, as workspace, on a GPU
-                self.numbers = place.xp.empty((len(self.nodes), len(rows[keys[0]])), "float64")
-        place.write(self.numbers, ..., rows[keys[0]] if len(rows) == 1 else [rows[key] for key in keys])
+        if target is None:
+            return place.bring(devices.cpu.xp.array(values, dtype))  # in the ledger, as workspace, on a GPU
+        place.write(target, ..., values)
+        return target
 
     def tensors(self, optimizer: Optimizer) -> list[Any]:
         """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""
@@ -66,7 +79,7 @@ class Update:
         if found == self._tensors:
             return
         names = optimizer.names(self.group)
-        names += [MASTER] * (self.nodes[0].dtype in dtypes.HALF)
+        names += [MASTER] * optimizer.has_master(self.nodes[0].dtype)
         pairs = list(zip(self.nodes, self._states, strict=True))
         for _, state in pairs:
             if MASTER not in names:
@@ -80,9 +93,13 @@ class Update:
         """Update the parameters."""
         kept = dict(self._kept)
         masters = kept.pop(MASTER, None)
+        if masters is None and self.nodes[0].dtype in dtypes.HALF:
+            self._drawn = generator.take(sum(node.size for node in self.nodes), self._drawn)
+            self.position = self._sent(self._drawn, "uint64", self.position)
         optimizer.kernel(
             tuple([node.grad for node in self.nodes]),
             self.numbers,
+            self.position,
             *optimizer._flags(self.group),
             out=masters or self._weights,
             half=self._weights if masters else None,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from awkward import AWKWARD
+from optimizers import OPTIMIZERS
 from simulated import simulated
 
 import ag
@@ -97,6 +98,10 @@ def _given(arg, place: Place):
 
 for _name, _op in sorted(ag.registry.items()):
     CASES[_name] = [functools.partial(call_op, _name, sample) for sample in [*_op.samples, *AWKWARD.get(_name, [])]]
+
+
+for _run in OPTIMIZERS:
+    case(_run)
 
 
 def references_only(kernel, target, arrays, outs):

@@ -70,6 +70,9 @@ class Simulated(devices.Device):
             return values
         return numpy.array(values, dtype).view(SimulatedArray)
 
+    def bring(self, value):
+        return self.from_host(devices.host(value)) if devices.is_array(value) else value
+
     def compile(self, source: Source, dtype):
         """See ownt.cuda_source: what a launch on this device calls, by the kernel's name."""
         library = Library(source, dtype, self.sanitized)

@@ -1,0 +1,10 @@
+"""SGD on CUDA devices: all parameters of a group in one launch."""
+
+from __future__ import annotations
+
+from nn.optim.sgd import sgd_kernel
+from nn.optim.table_cuda import rule_of
+from ownt.cuda_source import Source
+
+_source = Source(__file__)
+rule_of(sgd_kernel, _source.kernel("sgd"), "momentum_buffer")
