@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,13 +22,14 @@ from simulated import simulated
 
 import ag
 import ownt
+from ag import kernels
 from ag.node import constant
 from ag.sample import Sample
 from ownt import Tensor
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_signature import FLOATS
-from ownt.kernel import Kernel
+from ownt.kernel import Kernel, Out
 
 TOLERANCE = {"float64": 1e-10, "float32": 5e-5, "float16": 8e-3, "bfloat16": 6e-2}
 
@@ -97,6 +99,21 @@ def _given(arg, place: Place):
 
 for _name, _op in sorted(ag.registry.items()):
     CASES[_name] = [functools.partial(call_op, _name, sample) for sample in [*_op.samples, *AWKWARD.get(_name, [])]]
+
+
+@case
+def cast(place: Place) -> list:
+    """Float to float, contiguous and transposed, written and then added."""
+    found = []
+    for name, shape in itertools.product(FLOATS, ((4099,), (24, 40), (3, 37))):
+        values = np.random.default_rng(5).integers(-8, 8, shape)
+        x = ownt.asarray(values.astype(dtypes.get(name))).to(place.device.name)
+        for source in (x, x.transpose()):
+            y = place.tensor(np.zeros(source.shape))
+            kernels.cast(source, out=Out(y))
+            kernels.cast(source, out=Out(y, 1))
+            found.append(y.numpy())
+    return found
 
 
 def references_only(kernel, target, arrays, outs):

@@ -1,0 +1,46 @@
+"""What kernels that move numbers, and those of arithmetic, are run with beside the samples of their ops: operands that
+repeat along all kinds of axes, with rows that packs of 16 bytes fit and rows that they do not."""
+
+from __future__ import annotations
+
+from ag.sample import Sample, between, normal
+
+_SHAPES = (
+    ((4099,), (4099,)),
+    ((37, 64), (64,)),
+    ((5, 9, 33), (33,)),
+    ((64,), (37, 64)),
+    ((48, 1), (1, 40)),
+    ((48, 1), (48, 40)),
+    ((3, 16, 24), (16, 1)),
+    ((2, 3, 4, 16), (3, 1, 16)),
+    ((2, 1, 3, 1, 8), (4, 1, 5, 8)),
+    ((2, 1, 2, 1, 2, 1), (3, 1, 2, 1, 8)),
+    ((1,), (1000,)),
+)
+_SUMS = (
+    ((1100, 40), 0),
+    ((1100, 37), 0),
+    ((530, 3), 0),
+    ((3, 700, 16), 1),
+    ((5, 7, 9), (0, 2)),
+    ((5, 64, 8), (0, 2)),
+    ((9, 4099), 1),
+    ((40, 64), 1),
+    ((2, 3, 4, 5, 6), (1, 3)),
+    ((0, 5), 0),
+    ((5, 0), 0),
+)
+
+DATA = {
+    **{
+        name: [*(Sample(normal(*a), between(0.5, 2, *b)) for a, b in _SHAPES), Sample(normal(1029), 1.5)]
+        for name in ("add", "sub", "mul", "div")
+    },
+    "sum": [
+        *(Sample(normal(*shape), axis) for shape, axis in _SUMS),
+        Sample(normal(4, 3000), 0, True),
+        Sample(normal(70000)),
+    ],
+    "neg": [Sample(normal(n)) for n in (0, 1, 255, 4099)],
+}
