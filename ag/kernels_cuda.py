@@ -64,14 +64,14 @@ def _(x: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     cut = _cut_rows(x, *axes) if of_rows else _cut_axes(*axes)
     parts = cut.grid[1]
     target = (y, None, out.beta) if y.dtype == x.dtype else (None, y, out.beta)
-    work = scratch.workspace((parts, y.size), x, wide).array if parts > 1 else None
-    there = target if work is None else (None, work, 0)
+    work = scratch.workspace((parts, y.size), x, wide) if parts > 1 else None
+    there = target if work is None else (None, work.array, 0)
     adding = (_sum_rows if of_rows else _sum_axes).launch(device, x.dtype, cut.grid, cut.block)
     arguments = (x, *cut.lies, *there, *cut.sizes)
     if work is None:
         return adding, arguments
     last = _sum_parts.launch(device, x.dtype, -(-y.size // _WARP), (_WARP, _WARP))
-    return in_order((adding, arguments), (last, (work, *target, parts, y.size)))
+    return in_order((adding, arguments), (last, (work.array, *target, parts, y.size)))
 
 
 @functools.lru_cache(1 << 12)

@@ -3,7 +3,7 @@ repeat along all kinds of axes, with rows that packs of 16 bytes fit and rows th
 
 from __future__ import annotations
 
-from ag.sample import Sample, between, normal
+from ag.sample import Sample, between, integers, normal
 
 _SHAPES = (
     ((4099,), (4099,)),
@@ -41,6 +41,17 @@ DATA = {
         *(Sample(normal(*shape), axis) for shape, axis in _SUMS),
         Sample(normal(4, 3000), 0, True),
         Sample(normal(70000)),
+    ],
+    "embedding": [
+        Sample(integers(v, *shape), normal(v, c))
+        for v, shape, c in (
+            (1, (100,), 8),
+            (3, (700,), 33),
+            (5, (37, 3), 264),
+            (300, (1100,), 16),
+            (70000, (45,), 1),
+            (9, (2, 5), 1100),
+        )
     ],
     "neg": [Sample(normal(n)) for n in (0, 1, 255, 4099)],
 }
