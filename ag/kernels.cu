@@ -83,7 +83,7 @@ template <int N>
 __device__ inline wide share(const Operand<real>& x, const Axes& summed, long long first, long long end) {
   wide sum = 0;
   for (long long i = first + threadIdx.x * N; i < end; i += blockDim.x * N) {
-    const Numbers<N> values = numbers<N>(x, Place(i, summed));
+    const Numbers<N> values = numbers<N>(x, Place(i, summed), i);
 #pragma unroll
     for (int k = 0; k < N; k++) sum += values.at[k];
   }

@@ -62,7 +62,7 @@ template <int N> struct Numbers {
 };
 
 // N numbers along the last axis, where the array has them side by side or one for all.
-template <int N, class T> __device__ inline Numbers<N> numbers(const Operand<T>& x, const Place& place) {
+template <int N, class T> __device__ inline Numbers<N> numbers(const Operand<T>& x, const Place& place, long long) {
   Numbers<N> found;
   if (x.from && (N == 1 || x.strides.at[3] == 1)) {
     const Pack<N, T> pack = load<N>(x.from + place.in(x.strides));
@@ -83,27 +83,30 @@ template <class T> __device__ inline bool in_packs(const T* from, const Axes& st
   return strides.at[3] == 1 && rows && reinterpret_cast<unsigned long long>(from) % alignof(Pack<FULL, T>) == 0;
 }
 
-template <int N, class F, class... T>
+template <class T> __device__ inline bool in_packs(const Operand<T>& x) { return in_packs(x.from, x.strides); }
+
+template <int N, class F, class... X>
 __device__ inline void strided_pack(F function, real* out, const Axes& out_strides, int beta, const Axes& sizes,
-                                    long long first, const Operand<T>&... inputs) {
+                                    long long first, const X&... inputs) {
   const Place place(first, sizes);
   wide values[N];
   auto each = [&](const auto&... packs) {
 #pragma unroll
     for (int i = 0; i < N; i++) values[i] = function(packs.at[i]...);
   };
-  each(numbers<N>(inputs, place)...);
+  each(numbers<N>(inputs, place, first)...);
   store<N>(out + place.in(out_strides), values, beta);
 }
 
-// out = function(inputs...) at each place, by all threads of all blocks along x.
-template <class F, class... T>
+// out = function(inputs...) at each place, by all threads of all blocks along x. An input is an Operand, or has functions
+// `in_packs` and `numbers` of its own, the latter given the place and, of the first number, how many come before it.
+template <class F, class... X>
 __device__ inline void strided(F function, real* out, const Axes& out_strides, int beta, const Axes& sizes,
-                               const Operand<T>&... inputs) {
+                               const X&... inputs) {
   const long long thread = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
   const long long threads = gridDim.x * static_cast<long long>(blockDim.x), count = sizes.count();
   const bool rows = out_strides.at[3] == 1 && (sizes.is_line() || sizes.at[3] % FULL == 0);
-  const bool full = rows && in_packs(out, out_strides) && (in_packs(inputs.from, inputs.strides) && ... && true);
+  const bool full = rows && in_packs(out, out_strides) && (in_packs(inputs) && ... && true);
   const long long packs = full ? count / FULL : 0;
   for (long long i = thread; i < packs; i += threads) {
     strided_pack<FULL>(function, out, out_strides, beta, sizes, i * FULL, inputs...);

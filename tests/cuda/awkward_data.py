@@ -53,5 +53,6 @@ DATA = {
             (9, (2, 5), 1100),
         )
     ],
+    "dropout": [*(Sample(normal(n), 0.3) for n in (0, 1, 4099)), Sample(normal(3, 5, 7), 0.9)],
     "neg": [Sample(normal(n)) for n in (0, 1, 255, 4099)],
 }
