@@ -135,8 +135,8 @@ class Recording:
         self._positions.append((position, offset - self._start))
 
     def anchor(self, position: Any, place: devices.Device) -> tuple[Any, int] | None:
-        """For a GPU, on which arrays of the host cannot be read: one there, (key, offset) of the first draw, and how far
-        a position is from it. None for one that was not drawn here.
+        """For a GPU, which cannot read arrays of the host: one there, (key, offset) of the first draw, and how far a
+        position is from it. None for one that was not drawn here.
         """
         ahead = next((offset for known, offset in self._positions if known is position), None)
         if ahead is None or place is not self.arena.device:

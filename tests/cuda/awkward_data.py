@@ -54,5 +54,10 @@ DATA = {
         )
     ],
     "dropout": [*(Sample(normal(n), 0.3) for n in (0, 1, 4099)), Sample(normal(3, 5, 7), 0.9)],
+    "gather": [
+        Sample(normal(37, 5), 0, integers(37, 90, 3)),
+        Sample(normal(7, 5, 9), 1, integers(5, 6, 300, 9)),
+        Sample(normal(2, 3, 4, 5, 6), -1, integers(6, 2, 2, 4, 5, 33)),
+    ],
     "neg": [Sample(normal(n)) for n in (0, 1, 255, 4099)],
 }
