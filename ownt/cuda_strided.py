@@ -52,13 +52,18 @@ def strided(kernel: Kernel, code: CudaKernel) -> None:
         fits = len(rest) < 2 and all(isinstance(x, (int, float)) for x in rest)
         if found is None or not fits or any(x.dtype != y.dtype for x in arrays):
             return None
-        strides = iter(found.strides[1:])
-        operands: list[Any] = []
-        for x in inputs:
-            operands += (x, next(strides)) if devices.is_array(x) else (None, found.sizes)
         launch = code.launch(devices.of(y), y.dtype, blocks(y), THREADS)
         number = rest[0] if rest else 0
-        return launch, (*operands, number, y, found.strides[0], out.beta, found.sizes)
+        return launch, (*operands(inputs, found), number, y, found.strides[0], out.beta, found.sizes)
+
+
+def operands(inputs: tuple[Any, ...], found: Layout) -> list[Any]:
+    """Each input, None for a number, and its strides: the layout is of the output and of the arrays among them."""
+    strides = iter(found.strides[1:])
+    given: list[Any] = []
+    for x in inputs:
+        given += (x, next(strides)) if devices.is_array(x) else (None, found.sizes)
+    return given
 
 
 def layout(y: Any, *arrays: Any, in_order: bool = False) -> Layout | None:

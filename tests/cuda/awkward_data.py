@@ -59,5 +59,10 @@ DATA = {
         Sample(normal(7, 5, 9), 1, integers(5, 6, 300, 9)),
         Sample(normal(2, 3, 4, 5, 6), -1, integers(6, 2, 2, 4, 5, 33)),
     ],
+    **{name: [Sample(normal(*a), normal(*b)) for a, b in _SHAPES[:8]] for name in ("maximum", "minimum")},
+    "where": [
+        Sample(mask, normal(37, 64), normal(64)) for mask in (integers(2, 37, 64), integers(2, 37, 1), normal(64))
+    ],
+    "clip": [Sample(normal(4099), -0.5, 0.25), Sample(normal(33, 3), high=0.5)],
     "neg": [Sample(normal(n)) for n in (0, 1, 255, 4099)],
 }

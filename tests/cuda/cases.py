@@ -116,6 +116,20 @@ def cast(place: Place) -> list:
     return found
 
 
+@case
+def where_true(place: Place) -> list:
+    """Truth values as masks, of which 16 bytes are not as many as of numbers."""
+    draw = np.random.default_rng(6)
+    x, y = (ag.param(place.tensor(draw.standard_normal((37, 64)))) for _ in range(2))
+    found = []
+    for mask in (draw.random((37, 64)) > 0.5, draw.random((37, 1)) > 0.5, draw.random(64) > 0.5):
+        given = place.tensor(mask)
+        found += [ag.where(given, x, y), ag.masked_fill(x, given, 3.0)]
+    for node in found:
+        node.backward(place.tensor(np.ones(node.shape)))
+    return [node.numpy() for node in found] + [x.grad.numpy(), y.grad.numpy()]
+
+
 def references_only(kernel, target, arrays, outs):
     """In place of Kernel._bind: no overrides."""
     return kernel._run_reference, (kernel.reference, devices.of(target), arrays, outs)
