@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, final
 
+from ownt import device as devices
 from ownt import memory
 from ownt.arena import Arena
 from ownt.heap import Block
@@ -47,6 +48,7 @@ class Recording:
         self.called: set[Any] = set()  # modules, on whose modes the program may depend
         self._blocks: dict[int, Block] = {}  # of a model, written by launches
         self._positions: list[tuple[Any, int]] = []  # where random numbers begin: arrays, and offsets from the start
+        self._base: Tensor | None = None  # where the first of them is, on a GPU
         self._drawn = 0
         self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
         self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
@@ -128,9 +130,23 @@ class Recording:
         ours = id(tensor.block) in self._blocks
         return sys.getrefcount(tensor) > _HOLDS or sys.getrefcount(tensor.block) > 2 + ours
 
-    def draw(self, position: Any) -> None:
-        """Take note of a place in the random stream."""
-        self._positions.append((position, int(position[1]) - self._start))
+    def draw(self, position: Any, offset: int) -> None:
+        """Take note of an array (key, offset), where numbers are drawn from."""
+        self._positions.append((position, offset - self._start))
+
+    def anchor(self, position: Any, place: devices.Device) -> tuple[Any, int] | None:
+        """For a GPU, which cannot read arrays of the host: one there, (key, offset) of the first draw, and how far a
+        position is from it. None for one that was not drawn here.
+        """
+        ahead = next((offset for known, offset in self._positions if known is position), None)
+        if ahead is None or place is not self.arena.device:
+            return None
+        if self._base is None:
+            with self.paused():
+                self._base = memory.heap(place).empty((2,), "uint64", "buffer", name="random position")
+            place.write(self._base.array, ..., position - devices.cpu.xp.array((0, ahead), "uint64"))
+            self.draw(self._base.array, self._start)
+        return self._base.array, ahead
 
     # replaying
 
@@ -156,7 +172,8 @@ class Recording:
         began = time.perf_counter()
         key, start = map(int, generator.take(self._drawn))
         for position, offset in self._positions:
-            position[0], position[1] = key, start + offset
+            now = devices.cpu.xp.array((key, start + offset), "uint64")
+            devices.of(position).write(position, ..., now)
         self.arena.device.ledger.visit(self._peak)
         for block in self._blocks.values():
             block.version += 1

@@ -20,6 +20,7 @@ from ownt import dtype as dtypes
 from ownt.arena import Arena
 from ownt.cublaslt import CublasLt
 from ownt.cuda_source import Run, Source, compile_with_cupy
+from ownt.faults import Faults
 from ownt.indexing import is_basic
 from ownt.layout import by_strides
 from ownt.pinned import Ring
@@ -55,6 +56,7 @@ class Cuda(devices.Device):
         self.may_allocate = True  # whether references may take memory for what they compute on the way
         self._runtime = cupy.cuda.runtime
         self._ring = Ring(cupy.cuda)
+        self.faults = Faults(self)
         with self._chosen():
             self.stream = cupy.cuda.Stream(non_blocking=True)
 
@@ -95,7 +97,8 @@ class Cuda(devices.Device):
         return contextlib.nullcontext()
 
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        """Wait until all that was launched is done. Raises: what launches found wrong; see ownt.faults."""
+        self.faults.check(*self._fetched(*self.faults.tables()))
 
     # kernels
 
@@ -210,18 +213,24 @@ class Cuda(devices.Device):
     # numbers that come and go
 
     def to_host(self, array: Any) -> Any:
-        """A copy, once all is done that was launched before."""
+        """A copy, once all is done that was launched before. Raises: what launches found wrong; see ownt.faults."""
         order, back = by_strides(array)
         with self.quiet():
             whole = array.transpose(order)
             if not whole.flags.c_contiguous:
                 whole = self.xp.ascontiguousarray(whole)
-            copied = devices.cpu.xp.empty(whole.shape, whole.dtype)
-            self._runtime.memcpyAsync(
-                copied.ctypes.data, self.pointer(whole), whole.nbytes, self._runtime.memcpyDeviceToHost, self.stream.ptr
-            )
-            self.stream.synchronize()
+            copied, *found = self._fetched(whole, *self.faults.tables())
+        self.faults.check(*found)
         return copied.transpose(back)
+
+    def _fetched(self, *arrays: Any) -> list[Any]:
+        """Copies of contiguous arrays on the host, once all is done that was launched before."""
+        copies = [devices.cpu.xp.empty(array.shape, array.dtype) for array in arrays]
+        kind, stream = self._runtime.memcpyDeviceToHost, self.stream
+        for array, copied in zip(arrays, copies, strict=True):
+            self._runtime.memcpyAsync(copied.ctypes.data, self.pointer(array), array.nbytes, kind, stream.ptr)
+        stream.synchronize()
+        return copies
 
     def from_host(self, values: Any, dtype: Any = None) -> Any:
         """Values as an array that `write` and tensors take: the same one if it is here, else one of the host."""

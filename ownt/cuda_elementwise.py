@@ -15,7 +15,7 @@ from ownt.cuda_source import CudaKernel
 from ownt.kernel import Kernel, Out
 from ownt.layout import TO_LAST
 
-_THREADS = 256
+THREADS = 256  # of a block
 _BLOCKS = 1 << 14  # at most: more work is done in turns
 
 
@@ -32,7 +32,7 @@ def elementwise(kernel: Kernel, code: CudaKernel) -> None:
         arrays = [x for x in inputs if devices.is_array(x)]
         if not alike(y, *arrays) or not all(devices.is_array(x) or isinstance(x, (int, float)) for x in inputs):
             return None
-        launch = code.launch(devices.of(y), y.dtype, blocks(y), _THREADS)
+        launch = code.launch(devices.of(y), y.dtype, blocks(y), THREADS)
         return launch, (*inputs, y, out.beta, y.size)
 
 
@@ -47,4 +47,4 @@ def alike(y: Any, *arrays: Any) -> bool:
 
 def blocks(y: Any) -> int:
     """How many blocks go through an array 16 bytes a thread at a time, in turns if it is large; none if it is empty."""
-    return min(_BLOCKS, -(-y.nbytes // (16 * _THREADS)))
+    return min(_BLOCKS, -(-y.nbytes // (16 * THREADS)))

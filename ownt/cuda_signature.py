@@ -26,6 +26,7 @@ _SCALARS = {  # C types that a parameter may have beside `real` and `wide`
     "float": "float32",
     "double": "float64",
 }
+_STRUCTS = {"Axes": dtypes.DType([("at", "int64", 4)])}  # of strided.cuh; a tuple of numbers is given for one
 REAL = {  # the C type of an element type
     "float32": "float",
     "float64": "double",
@@ -61,6 +62,8 @@ class Parameter:
             return real
         if self.type == "wide":
             return dtypes.wide(real)
+        if self.type in _STRUCTS:
+            return _STRUCTS[self.type]
         return None if self.type == "void" else dtypes.get(_SCALARS[self.type])
 
     def __str__(self) -> str:
@@ -101,7 +104,7 @@ def _parameter(text: str, where: str) -> Parameter:
     name, *rest = reversed(words)
     pointer = "*" in rest
     kind = " ".join(word for word in reversed(rest) if word not in ("const", "*"))
-    if rest.count("*") > 1 or not (kind in ("real", "wide", *_SCALARS) or (kind == "void" and pointer)):
-        known = ", ".join(["real", "wide", *_SCALARS])
+    if rest.count("*") > 1 or not (kind in ("real", "wide", *_STRUCTS, *_SCALARS) or (kind == "void" and pointer)):
+        known = ", ".join(["real", "wide", *_STRUCTS, *_SCALARS])
         raise ValueError(f"{where}: expected a parameter that is, or points to, one of {known}; got {text.strip()!r}")
     return Parameter(name, kind, pointer, pointer and "const" not in rest)

@@ -226,6 +226,9 @@ def _taker(parameter: Parameter, device: devices.Device, real: DType) -> Callabl
             raise TypeError
         return wanted.type(value)
 
+    def struct(value: Any) -> Any:
+        return devices.cpu.xp.array((value,), wanted)[()]
+
     def array(value: Any) -> Any:
         if value is not None and (
             type(value) is not kind or (value.dtype is not wanted and wanted is not None and value.dtype != wanted)
@@ -233,7 +236,9 @@ def _taker(parameter: Parameter, device: devices.Device, real: DType) -> Callabl
             raise TypeError
         return value
 
-    return array if parameter.pointer else number
+    if parameter.pointer:
+        return array
+    return struct if wanted.names else number
 
 
 def in_order(*calls: tuple[Callable[..., None], tuple]) -> tuple[Callable[..., None], tuple]:

@@ -42,6 +42,7 @@ class Device:
 
     chunk_bytes = 1 << 20
     peers: dict[int, Device] | None = None  # devices with arrays of the same type, by their number
+    faults: Any = None  # the ownt.faults.Faults of one that nobody waits for, to find what is wrong
 
     def __init__(self, name: str, xp: Any, array: type, special: str, align: int) -> None:
         self.name = name

@@ -51,7 +51,7 @@ class Generator:
             position = devices.cpu.xp.empty(2, "uint64")
         position[0], position[1] = key, offset
         if state.recording is not None:
-            state.recording.draw(position)
+            state.recording.draw(position, offset)
         return position
 
     @property
@@ -83,6 +83,17 @@ def _mix(value: int) -> int:
 
 
 generator = Generator()
+
+
+def anchored(position: Any, place: devices.Device) -> tuple[Any, int, int]:
+    """A position as kernels on a GPU take it: (base, key, offset), where they begin to draw.
+
+    While a step is recorded `base` is an array on the device, (key, offset), which each replay writes anew, and
+    `offset` counts from there; else it is None.
+    """
+    key, offset = map(int, position)
+    anchor = None if state.recording is None else state.recording.anchor(position, place)
+    return (None, key, offset) if anchor is None else (anchor[0], 0, anchor[1])
 
 
 def manual_seed(seed: int) -> None:

@@ -149,6 +149,7 @@ def test_gradient_bytes_are_parameter_bytes(gpu, held, not_run):
     assert gradients == parameters > 0
     heap = [tensor for p in model.parameters() for tensor in (p.tensor, p.grad)]
     chunks = memory.scratch("cuda").capacity
+    heap += gpu.faults.tables()
     assert held.used - before == sum(rounded(tensor.nbytes) for tensor in heap) + chunks
 
 

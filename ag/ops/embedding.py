@@ -6,8 +6,9 @@ from typing import Any
 
 from ag.op import Indices, op
 from ag.ops.matmul import vector
+from ag.ops.ranges import check_range
 from ag.sample import Sample, integers, normal
-from ownt import Tensor, launch, scratch
+from ownt import Tensor, scratch
 from ownt import device as devices
 from ownt.kernel import PIECE, Out, kernel, stretches
 
@@ -32,24 +33,6 @@ def embedding_vjp(g: Any, indices: Any, *, out: Out) -> None:
     rows = found[first]
     for part in stretches(g.shape[1], max(1, PIECE // len(order))):  # a few columns at a time: small temporaries
         out.array[rows, part] += xp.add.reduceat(g[order, part], first, axis=0)
-
-
-def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int | None = None) -> None:
-    """Raises: IndexError naming the op and the first index that is not in 0 ... size - 1 or `ignored`."""
-    launch.run("check_range", _check_range, (name, what, indices.array, size, ignored))
-
-
-def _check_range(name: str, what: str, array: Any, size: int, ignored: int | None) -> None:
-    if not array.size or (array.min() >= 0 and array.max() < size):
-        return
-    wrong = (array < 0) | (array >= size)
-    if ignored is not None:
-        wrong &= array != ignored
-    if wrong.any():
-        xp = devices.module(array)
-        where = tuple(map(int, xp.unravel_index(xp.argmax(wrong), wrong.shape)))
-        value = int(array[where])
-        raise IndexError(f"{name}: expected {what} from 0 to {size - 1}; got {value} at {where}")
 
 
 @op(integers=True)

@@ -5,11 +5,13 @@
 constexpr int FULL = 16 / sizeof(real);  // numbers in 16 bytes
 
 // N numbers side by side: FULL of them where memory is aligned to 16 bytes, else 1.
-template <int N> struct __align__(N * sizeof(real)) Pack {
-  real at[N];
+template <int N, class T = real> struct __align__(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
+  T at[N];
 };
 
-template <int N> __device__ inline Pack<N> load(const real* from) { return *reinterpret_cast<const Pack<N>*>(from); }
+template <int N, class T> __device__ inline Pack<N, T> load(const T* from) {
+  return *reinterpret_cast<const Pack<N, T>*>(from);
+}
 
 template <int N> __device__ inline void store(real* to, const Pack<N>& values) {
   *reinterpret_cast<Pack<N>*>(to) = values;

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,13 +23,14 @@ from simulated import simulated
 
 import ag
 import ownt
+from ag import kernels
 from ag.node import constant
 from ag.sample import Sample
 from ownt import Tensor
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_signature import FLOATS
-from ownt.kernel import Kernel
+from ownt.kernel import Kernel, Out
 
 TOLERANCE = {"float64": 1e-10, "float32": 5e-5, "float16": 8e-3, "bfloat16": 6e-2}
 
@@ -102,6 +104,35 @@ for _name, _op in sorted(ag.registry.items()):
 
 for _run in OPTIMIZERS:
     case(_run)
+
+
+@case
+def cast(place: Place) -> list:
+    """Float to float, contiguous and transposed, written and then added."""
+    found = []
+    for name, shape in itertools.product(FLOATS, ((4099,), (24, 40), (3, 37))):
+        values = np.random.default_rng(5).integers(-8, 8, shape)
+        x = ownt.asarray(values.astype(dtypes.get(name))).to(place.device.name)
+        for source in (x, x.transpose()):
+            y = place.tensor(np.zeros(source.shape))
+            kernels.cast(source, out=Out(y))
+            kernels.cast(source, out=Out(y, 1))
+            found.append(y.numpy())
+    return found
+
+
+@case
+def where_true(place: Place) -> list:
+    """Truth values as masks, of which 16 bytes are not as many as of numbers."""
+    draw = np.random.default_rng(6)
+    x, y = (ag.param(place.tensor(draw.standard_normal((37, 64)))) for _ in range(2))
+    found = []
+    for mask in (draw.random((37, 64)) > 0.5, draw.random((37, 1)) > 0.5, draw.random(64) > 0.5):
+        given = place.tensor(mask)
+        found += [ag.where(given, x, y), ag.masked_fill(x, given, 3.0)]
+    for node in found:
+        node.backward(place.tensor(np.ones(node.shape)))
+    return [node.numpy() for node in found] + [x.grad.numpy(), y.grad.numpy()]
 
 
 def references_only(kernel, target, arrays, outs):

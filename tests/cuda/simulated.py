@@ -20,6 +20,7 @@ from lt_stand_in import StandIn
 from ownt import device as devices
 from ownt.cublaslt import CublasLt
 from ownt.cuda_source import Source
+from ownt.faults import Faults
 
 MOST_SHARED_BYTES = 163 << 10  # of a block, on an A100; newer ones have more
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
@@ -48,6 +49,7 @@ class Simulated(devices.Device):
         self.sanitized = False
         self.launched: set[tuple[str, str, str]] = set()
         self.gemm = CublasLt(self.pointer, 0, StandIn())
+        self.faults = Faults(self)
 
     def allocate(self, size_bytes):
         memory = super().allocate(size_bytes)
@@ -63,7 +65,11 @@ class Simulated(devices.Device):
         return SimulatedArray(shape, dtype, memory, offset)
 
     def to_host(self, array):
+        self.synchronize()
         return numpy.array(array, copy=True, subok=False)
+
+    def synchronize(self):
+        self.faults.check(*self.faults.tables())
 
     def from_host(self, values, dtype=None):
         if type(values) is SimulatedArray and dtype in (None, values.dtype):
