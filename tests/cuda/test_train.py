@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from compile_for_cpu import missing
-from simulated import SimulatedArray, simulated
+from simulated import SimulatedArray
 
 import nn
 import ownt
