@@ -33,7 +33,7 @@ from workers import Worker, WorkerError
 
 CHECKED = 6  # steps whose losses have to agree
 RTOL = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
-PEAK = {"bfloat16": 989e12, "float16": 989e12}  # operations a second, of an H100's or H200's tensor cores
+PURE_RTOL = 3e-2  # of PyTorch's weights in half precision: its loss is, too
 ROUNDS = 5
 GROUP_S = 0.25  # of steps that are timed together
 SCRIPT = Path(__file__).with_name("gpt_worker.py")
@@ -132,7 +132,8 @@ def compare(results: list[Result], dtype: str) -> None:
     for result in done:
         pairs = zip(result.losses, reference.losses, strict=True)  # type: ignore[union-attr]
         result.difference = max(abs(a - b) / abs(b) if math.isfinite(a) else math.inf for a, b in pairs)
-        if not result.difference <= RTOL[dtype]:
+        rough = result.variant.startswith("pure") and dtype != "float32"
+        if not result.difference <= (PURE_RTOL if rough else RTOL[dtype]):
             result.failed = result.failed or f"its losses {result.losses} are not {reference.losses}"  # type: ignore[union-attr]
 
 
