@@ -8,12 +8,18 @@ from typing import Any
 import numpy
 from gpt_sizes import BETAS, EPS, LR, WEIGHT_DECAY, Size, decays
 
+PEERS = {  # each in the ways in which it can do it
+    "torch": ["fused", "foreach", "loop"],
+    "torch-compile": ["fused, default", "fused, max-autotune-no-cudagraphs"],
+    "jax": ["einsum", "fused"],
+}
+
 Weights = Mapping[str, numpy.ndarray]
 Batch = tuple[Any, Any]  # tokens and targets, (B, T)
-Step = Callable[[Any, Any], float]  # trains on a batch and reads the loss
+Step = Callable[[Any, Any], Any]  # trains on a batch; the loss, whose .item() waits for it
 
 
-def torch_gpt(size: Size) -> Any:
+def torch_gpt(size: Size, device: str = "cpu") -> Any:
     import torch
     from torch import nn
     from torch.nn import functional
@@ -68,18 +74,33 @@ def torch_gpt(size: Size) -> Any:
 
     with torch.device("meta"):
         model = GPT()
-    return model.to_empty(device="cpu")
+    return model.to_empty(device=device)
 
 
-def torch_trainer(size: Size, weights: Weights, optimizer: str, compiled: str | None = None) -> Step:
-    """optimizer: "fused", "foreach" or "loop", PyTorch's three AdamWs; compiled: a mode of torch.compile, or none."""
+def torch_trainer(
+    size: Size,
+    weights: Weights,
+    optimizer: str = "fused",
+    compiled: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    autocast: bool = False,
+) -> Step:
+    """optimizer: "fused", "foreach" or "loop", PyTorch's three AdamWs; compiled: a mode of torch.compile, or none.
+
+    dtype: of the weights or, with autocast, of what it chooses to compute in it, the weights being float32.
+    """
     import torch
 
-    model = torch_gpt(size)
+    model = torch_gpt(size, device)
+    kind = getattr(torch, dtype)
     groups: dict[bool, list[Any]] = {True: [], False: []}
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))
+        if not autocast:
+            model.to(kind)
+        for name, parameter in model.named_parameters():
             groups[decays(name, tuple(parameter.shape))].append(parameter)
     adam = torch.optim.AdamW(
         [{"params": groups[True], "weight_decay": WEIGHT_DECAY}, {"params": groups[False], "weight_decay": 0.0}],
@@ -87,20 +108,46 @@ def torch_trainer(size: Size, weights: Weights, optimizer: str, compiled: str | 
     )  # fmt: skip
     loss_of = model.loss if compiled is None else torch.compile(model.loss, mode=compiled)
 
-    def step(tokens: Any, targets: Any) -> float:
-        loss = loss_of(tokens, targets)
-        loss.backward()
-        adam.step()
+    casting = torch.autocast(device, kind, enabled=autocast)
+    scaler = torch.amp.GradScaler(device, enabled=dtype == "float16")
+
+    def step(tokens: Any, targets: Any) -> Any:
+        tokens, targets = (batch.to(device, non_blocking=True) for batch in (tokens, targets))
+        with casting:
+            loss = loss_of(tokens, targets)
+        scaler.scale(loss).backward()
+        scaler.step(adam)
+        scaler.update()
         adam.zero_grad(set_to_none=True)
-        return loss.item()
+        return loss.detach()
 
     return step
 
 
-def torch_batch(tokens: numpy.ndarray, targets: numpy.ndarray) -> Batch:
+def torch_gradients(
+    size: Size, weights: Weights, tokens: Any, targets: Any, device: str, dtype: str, autocast: bool
+) -> dict[str, numpy.ndarray]:
+    """Of one batch, by parameter, in float64."""
     import torch
 
-    return torch.tensor(tokens), torch.tensor(targets)
+    model, kind = torch_gpt(size, device), getattr(torch, dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(weights[name]))
+    if not autocast:
+        model.to(kind)
+    with torch.autocast(device, kind, enabled=autocast):
+        loss = model.loss(*(torch.from_numpy(batch).to(device) for batch in (tokens, targets)))
+    loss.backward()
+    return {name: parameter.grad.double().cpu().numpy() for name, parameter in model.named_parameters()}
+
+
+def torch_batch(tokens: numpy.ndarray, targets: numpy.ndarray) -> Batch:
+    """In pinned memory where there is a GPU, so that it can be sent while others are at work."""
+    import torch
+
+    batch = torch.tensor(tokens), torch.tensor(targets)
+    return (batch[0].pin_memory(), batch[1].pin_memory()) if torch.cuda.is_available() else batch
 
 
 def jax_loss(size: Size, attention: str) -> Callable[[Mapping[str, Any], Any, Any], Any]:
@@ -165,10 +212,10 @@ def jax_trainer(size: Size, weights: Weights, attention: str) -> Step:
     state = (first, *zeros, jnp.float32(0))
     del first, zeros
 
-    def step(tokens: Any, targets: Any) -> float:
+    def step(tokens: Any, targets: Any) -> Any:
         nonlocal state
         state, loss = compiled(state, tokens, targets)
-        return float(loss)
+        return loss
 
     return step
 

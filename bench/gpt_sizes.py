@@ -25,6 +25,17 @@ class Size:
     steps: int  # that are timed, unless told otherwise: some seconds for each framework
 
     @property
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        c = self.width
+        return (self.vocab + self.block + 2) * c + self.layers * (12 * c + 13) * c
+
+    @property
+    def operations(self) -> int:
+        """Of matrix products, for a token of a step: 6 N + 6 L C T, of attention the causal half."""
+        return 6 * self.parameters + 6 * self.layers * self.width * self.block
+
+    @property
     def tokens(self) -> int:
         """Tokens in a step."""
         return self.batch * self.block
@@ -42,6 +53,10 @@ SIZES = {
     "baby": Size(65, 256, 6, 6, 384, 8, steps=15),
     "gpt2": Size(50257, 256, 12, 12, 768, 1, steps=10),
 }
+GPU_BATCHES = (4, 8, 16, 32, 64)
+GPT2_VOCAB = 50304  # GPT-2's 50257 tokens in a table of a round number of rows, which products in any framework like
+GPU_SIZES = {f"124m-b{batch}": Size(GPT2_VOCAB, 1024, 12, 12, 768, batch, steps=10) for batch in GPU_BATCHES}
+ALL_SIZES = SIZES | GPU_SIZES
 SMALL = "char"  # what libraries are warmed up with: small, and large enough for products in all threads
 
 

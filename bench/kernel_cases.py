@@ -10,7 +10,7 @@ import gpt_peers
 from gpt_sizes import Size
 
 Shapes = dict[str, tuple[int, ...]]
-FLOAT_BYTES = 4
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,20 @@ class Case:
     operations: Callable[[Size], int] = lambda s: 0
     wants: tuple[str, ...] = ()
 
-    def bound_s(self, size: Size, copied_per_s: float, multiplied_per_s: float) -> tuple[float, bool]:
+    def bound_s(
+        self, size: Size, copied_per_s: float, multiplied_per_s: float, dtype: str = "float32"
+    ) -> tuple[float, bool]:
         """The least time that it can take, and whether memory, and not arithmetic, is what it waits for.
 
         Units: copied_per_s in bytes, read and written; multiplied_per_s in operations
         """
-        by_memory = self.moved_bytes(size) / copied_per_s
+        by_memory = self.moved_bytes(size, dtype) / copied_per_s
         by_arithmetic = self.operations(size) / multiplied_per_s
         return max(by_memory, by_arithmetic), by_memory >= by_arithmetic
 
-    def moved_bytes(self, size: Size) -> int:
-        return FLOAT_BYTES * self.moved(size)
+    def moved_bytes(self, size: Size, dtype: str = "float32") -> int:
+        """AdamW moves as much for any dtype: of a half one a gradient, weights, and masters and moments in float32."""
+        return ITEM_BYTES["float32" if self.op == "adamw" else dtype] * self.moved(size)
 
 
 def parameter_shapes(size: Size) -> Shapes:

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import clocks
 import numpy
 from gpt_sizes import BETAS, EPS, LR, WEIGHT_DECAY, Size
 
 DROPPED = 0.1
 MAX_NORM = 1.0  # below what gradients drawn from a normal have: clipping has to scale
 
-Arrays = dict[str, numpy.ndarray]
+
+@dataclass(frozen=True)
+class Repeated:
+    """A large array that repeats some numbers, so that the device can fill it."""
+
+    numbers: numpy.ndarray
+    shape: tuple[int, ...]
+
+
+Values = numpy.ndarray | Repeated
+Arrays = dict[str, Values]
+
+
+def repeated(numbers: numpy.ndarray, shape: tuple[int, ...]) -> Values:
+    """The numbers in this shape, again and again if it has more."""
+    return numbers.reshape(shape) if math.prod(shape) == numbers.size else Repeated(numbers, shape)
 
 
 class Ours:
     """Ops of ag and nn."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         import ag
         import nn
         import ownt
 
-        self.ag, self.nn, self.ownt = ag, nn, ownt
+        self.ag, self.nn, self.ownt, self.device, self.dtype = ag, nn, ownt, device, dtype
 
     def op(self, name: str, size: Size) -> Callable[..., Any]:
         ag = self.ag
@@ -36,7 +54,7 @@ class Ours:
         }.get(name) or getattr(ag, name)
 
     def update(self, name: str, arrays: Arrays) -> Callable[[], Any]:
-        nodes = [self.ag.param(array) for array in arrays.values()]
+        nodes = [self.ag.param(self.tensor(array)) for array in arrays.values()]
         for node in nodes:
             node.grad = node.tensor.clone()
         if name == "clip":
@@ -45,13 +63,26 @@ class Ours:
         return self.nn.AdamW(groups, lr=LR, betas=BETAS, eps=EPS).step
 
     def inputs(self, arrays: Arrays, wants: tuple[str, ...]) -> list[Any]:
-        return [self.ag.param(a) if name in wants else self.ag.constant(a) for name, a in arrays.items()]
+        tensors = {name: self.tensor(array) for name, array in arrays.items()}
+        return [self.ag.param(t) if name in wants else self.ag.constant(t) for name, t in tensors.items()]
 
     def without_graph(self) -> contextlib.AbstractContextManager[Any]:
         return self.ag.no_grad()
 
-    def tensor(self, array: numpy.ndarray) -> Any:
-        return self.ownt.asarray(array)
+    def tensor(self, array: Values) -> Any:
+        """Of the dtype and on the device that are measured; integers stay integers."""
+        if isinstance(array, Repeated):
+            part = self.tensor(array.numbers)
+            whole = self.ownt.empty(math.prod(array.shape), dtype=part.dtype, device=self.device)
+            for start in range(0, whole.size, part.size):
+                whole[start : start + part.size] = part[: whole.size - start]
+            return whole.reshape(array.shape)
+        dtype = self.dtype if array.dtype.kind == "f" or array.dtype.name == "bfloat16" else None
+        return self.ownt.asarray(array, dtype=dtype, device=self.device)
+
+    def like(self, y: Any, array: Values) -> Any:
+        """A gradient of y; that of a loss is float32."""
+        return self.tensor(array).astype(y.dtype)
 
     def backward(self, y: Any, g: Any) -> None:
         self.ag.backward(y, g)
@@ -59,17 +90,20 @@ class Ours:
     def forget(self, leaves: list[Any]) -> None:
         self.ag.zero_grad(leaves)
 
-    def norm(self, value: Any) -> float:
-        return float(numpy.linalg.norm(value.numpy()))
+    def array(self, value: Any) -> numpy.ndarray:
+        return value.numpy()
+
+    def clock(self) -> Any:
+        return clocks.host if self.device == "cpu" else clocks.of_cupy(self.device)
 
 
 class Torch:
     """The same in PyTorch."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu", dtype: str = "float32") -> None:
         import torch
 
-        self.torch, self.functional = torch, torch.nn.functional
+        self.torch, self.functional, self.device, self.dtype = torch, torch.nn.functional, device, dtype
 
     def op(self, name: str, size: Size) -> Callable[..., Any]:
         torch, f = self.torch, self.functional
@@ -98,7 +132,7 @@ class Torch:
         return y.transpose(1, 2).reshape(b, t, c // 3)
 
     def update(self, name: str, arrays: Arrays) -> Callable[[], Any]:
-        parameters = [self.torch.nn.Parameter(self.torch.from_numpy(array)) for array in arrays.values()]
+        parameters = [self.torch.nn.Parameter(self.tensor(array)) for array in arrays.values()]
         for parameter in parameters:
             parameter.grad = parameter.detach().clone()
         if name == "clip":
@@ -110,13 +144,21 @@ class Torch:
         return self.torch.optim.AdamW(groups, lr=LR, betas=BETAS, eps=EPS, fused=True).step
 
     def inputs(self, arrays: Arrays, wants: tuple[str, ...]) -> list[Any]:
-        return [self.torch.from_numpy(array).requires_grad_(name in wants) for name, array in arrays.items()]
+        return [self.tensor(array).requires_grad_(name in wants) for name, array in arrays.items()]
 
     def without_graph(self) -> contextlib.AbstractContextManager[Any]:
         return self.torch.no_grad()
 
-    def tensor(self, array: numpy.ndarray) -> Any:
-        return self.torch.from_numpy(array)
+    def tensor(self, array: Values) -> Any:
+        """Of the dtype and on the device that are measured; integers stay integers."""
+        if isinstance(array, Repeated):
+            part, count = self.tensor(array.numbers), math.prod(array.shape)
+            return part.repeat(-(-count // part.numel()))[:count].reshape(array.shape)
+        dtype = getattr(self.torch, self.dtype) if array.dtype.kind == "f" else None
+        return self.torch.from_numpy(array).to(self.device, dtype)
+
+    def like(self, y: Any, array: Values) -> Any:
+        return self.tensor(array).to(y.dtype)
 
     def backward(self, y: Any, g: Any) -> None:
         y.backward(g)
@@ -125,5 +167,8 @@ class Torch:
         for leaf in leaves:
             leaf.grad = None
 
-    def norm(self, value: Any) -> float:
-        return value.detach().norm().item()
+    def array(self, value: Any) -> numpy.ndarray:
+        return value.detach().float().cpu().numpy()
+
+    def clock(self) -> Any:
+        return clocks.host if self.device == "cpu" else clocks.of_torch()

@@ -2,6 +2,8 @@
 
     python bench/train_gpt.py [--config micro|char|baby|gpt2|all] [--peers torch,torch-compile,jax]
                               [--threads N] [--steps N] [--json FILE] [--plot FILE]
+    python bench/train_gpt.py --device cuda [--config 124m-b4,124m-b64] [--dtype bfloat16|float16|float32]
+                              [--peers torch,torch-compile] [--modes default,reduce-overhead] [--json FILE]
 
 All start from the same weights and see the same batches, in float32, with AdamW. Each runs in a process of its own;
 they train in turn, some steps at a time, and only one of them at any time. A step's time is from the batch to its loss
@@ -11,6 +13,8 @@ tries them all, and goes on with the fastest. The losses of the first steps have
 resident: the most that was resident in the process. heap: the most that memray saw allocated at any time from before
 the model is made to the end of step 3, in another process, with libraries warmed up; what compiles does so in it, too.
 first step: with what compiles in it; caches on disk are as they were, or with --cold, empty.
+
+On a GPU (or with --queued) see bench/gpt_queued.py.
 """
 
 from __future__ import annotations
@@ -31,14 +35,11 @@ from pathlib import Path
 
 import gpt_sizes
 import workers
-from gpt_sizes import SIZES, SMALL
+from gpt_peers import PEERS
+from gpt_shown import show
+from gpt_sizes import ALL_SIZES, SIZES, SMALL
 from workers import DisagreementError, Worker, WorkerError
 
-PEERS = {
-    "torch": ["fused", "foreach", "loop"],
-    "torch-compile": ["fused, default", "fused, max-autotune-no-cudagraphs"],
-    "jax": ["einsum", "fused"],
-}
 CHECKED = 5  # steps whose losses have to agree
 RTOL = 1e-4
 ROUNDS = 5
@@ -46,6 +47,7 @@ TRIALS = 2  # rounds, to find the fastest of a framework's ways
 HEAP_STEPS = 3
 CACHES = {"torch": "TORCHINDUCTOR_CACHE_DIR", "ownt": "NUMBA_CACHE_DIR"}
 SCRIPT = Path(__file__).with_name("gpt_worker.py")
+ON_CPU = ("cpu", "float32")
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Runner:
     @classmethod
     def start(cls, config: str, framework: str, variant: str, file: Path, threads: int) -> Runner:
         """Raises: WorkerError if it cannot train."""
-        worker = Worker(framework, SCRIPT, framework, variant, config, str(file), threads=threads)
+        worker = Worker(framework, SCRIPT, framework, variant, config, str(file), *ON_CPU, threads=threads)
         try:
             first = worker.ask(steps=CHECKED)
         except WorkerError:
@@ -106,7 +108,7 @@ def fastest(config: str, framework: str, file: Path, threads: int) -> Runner:
     try:
         for _ in range(TRIALS if len(runners) > 1 else 0):
             for runner in runners:
-                runner.train(max(2, SIZES[config].steps // 10))
+                runner.train(max(2, ALL_SIZES[config].steps // 10))
         best = min(runners, key=lambda runner: statistics.median(runner.times or [0]))
         best.times.clear()
     finally:
@@ -146,7 +148,7 @@ def check_losses(results: list[Result]) -> float:
 
 def heap_peak_bytes(result: Result, file: Path, small: Path, threads: int) -> int:
     worker = Worker(
-        result.framework, SCRIPT, result.framework, result.variant, result.config, str(file), threads=threads
+        result.framework, SCRIPT, result.framework, result.variant, result.config, str(file), *ON_CPU, threads=threads
     )
     try:
         return worker.ask(heap=HEAP_STEPS, small=str(small))["heap_peak_bytes"]
@@ -156,7 +158,7 @@ def heap_peak_bytes(result: Result, file: Path, small: Path, threads: int) -> in
 
 def measure(config: str, frameworks: list[str], threads: int, steps: int | None, folder: Path) -> list[Result]:
     """All frameworks at one size. A peer that fails is left out, with a line."""
-    size, file, small = SIZES[config], folder / f"{config}.npz", folder / f"{SMALL}.npz"
+    size, file, small = ALL_SIZES[config], folder / f"{config}.npz", folder / f"{SMALL}.npz"
     gpt_sizes.write(SIZES[SMALL], small)
     print(f"\n{config}: {size}; {gpt_sizes.write(size, file):,} parameters", flush=True)
     runners: list[Runner] = []
@@ -176,7 +178,7 @@ def measure(config: str, frameworks: list[str], threads: int, steps: int | None,
         for result in results:
             with left_out(f"heap of {result.framework}"):
                 result.heap_peak_bytes = heap_peak_bytes(result, file, small, threads)
-    show(results, worst)
+    show(results, worst, CHECKED)
     file.unlink()
     return results
 
@@ -204,52 +206,35 @@ def take_turns(runners: list[Runner], steps: int) -> list[Runner]:
     return runners
 
 
-def show(results: list[Result], worst: float) -> None:
-    head = f"{'':<46} {'ms/step':>9} {'10-90 %':>17} {'tokens/s':>10} {'resident':>9} {'heap':>9} {'first step':>11}"
-    print(head)
-    for r in results:
-        name = f"{r.framework} ({r.variant})" if r.variant else r.framework
-        low, high = (f"{1e3 * s:.4g}" for s in r.deciles_s)
-        print(
-            f"{name:<46} {1e3 * r.median_s:>9.4g} {f'{low}-{high}':>17} {r.tokens_per_s:>10,.0f} "
-            f"{megabytes(r.resident_peak_bytes):>9} {megabytes(r.heap_peak_bytes):>9} {r.first_step_s:>9.2f} s"
-        )
-    for line in ratios(results):
-        print(line)
-    if len(results) > 1:
-        print(f"losses of the first {CHECKED} steps agree to {worst:.0e}", flush=True)
-
-
-def megabytes(size: int | None) -> str:
-    return "-" if size is None else f"{size / 1e6:,.1f} MB"
-
-
-def ratios(results: list[Result]) -> list[str]:
-    """How much longer the best peer's step takes, and what part of PyTorch's heap is needed."""
-    ours = [r for r in results if r.framework not in PEERS]
-    peers = [r for r in results if r.framework in PEERS]
-    lines = []
-    if peers:
-        best = min(peers, key=lambda r: r.median_s)
-        found = ", ".join(f"{r.framework} {best.median_s / r.median_s:.2f}x" for r in ours)
-        lines.append(f"step time, the best peer's ({best.framework}) over ours: {found}")
-    for peer in peers:
-        if peer.framework == "torch" and peer.heap_peak_bytes:
-            found = ", ".join(f"{r.framework} {(r.heap_peak_bytes or 0) / peer.heap_peak_bytes:.2f}" for r in ours)
-            lines.append(f"heap at the peak, ours over PyTorch's: {found}")
-    return lines
+def modes(text: str) -> list[str]:
+    return text.split(",")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", choices=[*SIZES, "all"], default="micro", help="one size, or all (default: micro)")
+    parser.add_argument(
+        "--config",
+        type=workers.chosen_from([*ALL_SIZES, "all"]),
+        help="(default: micro, and on a GPU all)",
+    )
     parser.add_argument("--peers", type=workers.chosen_from(list(PEERS)), default=[], help=", ".join(PEERS))
     parser.add_argument("--threads", type=workers.thread_count, default=workers.cores(), help="for each framework")
     parser.add_argument("--steps", type=int, help="to time of each framework (default: some seconds)")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], help="(default: a GPU's is bfloat16)")
+    parser.add_argument("--queued", action="store_true", help="wait once for many steps, as for a GPU")
+    parser.add_argument("--modes", type=modes, default=["default"], help="of torch.compile, on a GPU")
     parser.add_argument("--cold", action="store_true", help="begin with empty caches of compiled code")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--plot", type=Path, help="draw the times, to an .svg or .png file")
     options = parser.parse_args(arguments)
+    options.queued |= options.device != "cpu"
+    options.dtype = options.dtype or ("float32" if options.device == "cpu" else "bfloat16")
+    options.config = options.config or ["all" if options.queued else "micro"]
+    if options.dtype != "float32" and not options.queued:
+        parser.error("--dtype: expected float32 on the CPU, unless --queued")
+    if options.queued and "jax" in options.peers:
+        parser.error("--peers: expected torch and torch-compile with --device cuda and --queued; got jax")
     if options.steps is not None and options.steps < 1:
         parser.error(f"--steps: expected 1 or more; got {options.steps}")
     if options.plot and not find_spec("matplotlib"):
@@ -260,6 +245,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     options = parse(arguments)
     described = workers.machine(options.threads)
+    if options.queued:
+        import gpt_queued
+
+        sys.exit(gpt_queued.run(options, described))
     if not find_spec("memray"):
         print("heap: left out, memray is not installed. pip install 'ownt[bench]'")
     frameworks = ["ownt-step", "ownt", *workers.installed(options.peers)]
@@ -269,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
             os.environ.update({variable: f"{folder}/{name}" for name, variable in CACHES.items()})
         one = partial(measure, threads=options.threads, steps=options.steps, folder=Path(folder))
         try:
-            for config in SIZES if options.config == "all" else [options.config]:
+            for config in SIZES if options.config == ["all"] else options.config:
                 results += one(config, frameworks)
         except (DisagreementError, WorkerError) as error:
             sys.exit(f"train_gpt: {error}")

@@ -39,6 +39,7 @@ from nn.optim import (
     decay_groups,
 )
 from nn.resnet import ResNet, resnet18, resnet34, resnet50, resnet101, resnet152
+from nn.scaled_step import ScaledStep
 from nn.step import Step
 from nn.tokenizer import CharTokenizer
 
@@ -87,6 +88,7 @@ __all__ = [
     "RMSprop",
     "ReLU",
     "ResNet",
+    "ScaledStep",
     "Sequential",
     "SiLU",
     "Sigmoid",

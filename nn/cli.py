@@ -25,8 +25,10 @@ def run_train(config: presets.TrainConfig) -> int:
     trainer = train.Trainer(config)
     saving.check_writable(config.out)
     say(f"{config.preset}: {trainer.model.config}")
+    if config.scales:
+        say("float16: losses are scaled, and whether to update depends on the gradients: steps are not replayed")
     profiled = ownt.profile() if config.profile else contextlib.nullcontext()
-    with log_to(config.log) as write, Display(config.steps) as display, stopping(trainer), profiled:
+    with log_to(config.log) as write, Display(config.steps, config.device) as display, stopping(trainer), profiled:
         trainer.run(display.show, write)
     if config.profile:
         print(profiled)
@@ -71,6 +73,7 @@ class SampleConfig:
     top_k: int | None = None  # draw from so many of the likeliest characters only
     seed: int = 42
     device: str = "cpu"  # cpu, cuda, or cuda:1 for the second GPU
+    dtype: str | None = None  # float32, float64, bfloat16 or float16; that of the saved weights by default
 
 
 def run_sample(config: SampleConfig) -> int:
@@ -78,10 +81,10 @@ def run_sample(config: SampleConfig) -> int:
     if config.n < 0:
         raise InputError(f"expected n of 0 or more; got {config.n}")
     generate.check(config.temperature, config.top_k)
-    try:
-        model = GPT.load(config.model).to(config.device)
-    except (ValueError, ownt.DeviceError) as error:
-        raise InputError(str(error)) from None
+    presets.check_device(config.device)
+    if config.dtype not in (None, *memory_report.DTYPES):
+        raise InputError(f"expected dtype among {', '.join(memory_report.DTYPES)}; got {config.dtype!r}")
+    model = GPT.load(config.model).to(config.device, config.dtype)
     ownt.manual_seed(config.seed)
     decoder = generate.Decoder(model, batch=1)
     for _ in range(config.n):

@@ -46,6 +46,11 @@ class TrainConfig:
     temperature: float = 0.5  # of the samples
     model: GPTConfig = field(default_factory=GPTConfig)
 
+    @property
+    def scales(self) -> bool:
+        """Whether losses are scaled up: for float16, in which gradients are too small otherwise."""
+        return self.model.dtype == "float16"
+
     def validate(self) -> None:
         """Raises: InputError naming the first setting that cannot be."""
         self.model.validate()
@@ -76,10 +81,17 @@ class TrainConfig:
                 "expected --data FILE, a long text in UTF-8, for layout stream; got none. "
                 "The names that come with the package are for layout lines"
             )
-        try:
-            devices.get(self.device)
-        except (ValueError, devices.DeviceError) as error:
-            raise InputError(str(error)) from None
+        check_device(self.device)
+
+
+def check_device(name: str) -> None:
+    """Raises: InputError, in one line, for a device that there is not, or that computes nothing."""
+    try:
+        runs = devices.get(name).runs()
+    except (ValueError, devices.DeviceError) as error:
+        raise InputError(str(error)) from None
+    if not runs:
+        raise InputError(f"expected a device that computes, such as cpu or cuda; got {name!r}. See ownt memory")
 
 
 def _microgpt(steps: int, betas: tuple[float, float], schedule: str, **model: object) -> TrainConfig:

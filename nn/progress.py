@@ -19,14 +19,15 @@ from ownt.report import human_bytes
 
 
 class Display:
-    """Shows steps and losses: `with Display(steps) as display: ... display.show(progress)`.
+    """Shows steps and losses: `with Display(steps, device) as display: ... display.show(progress)`.
 
     On a terminal a progress bar with losses, speed and bytes by kind; elsewhere the losses on standard output, a
     line each, and the rest on standard error.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, device: str = "cpu") -> None:
         self.steps = steps
+        self.device = device
         self.val_loss: float | None = None  # the last one: it stays on the bar until the next
         console = Console(stderr=True)
         self.live: Live | None = None
@@ -52,11 +53,11 @@ class Display:
             self.val_loss = self.val_loss if progress.val_loss is None else progress.val_loss
             shown = " | ".join([*losses(progress.loss, self.val_loss), *speed])
             self.bar.update(self.task, completed=progress.step, description=shown)
-            self.live.update(Group(self.bar, bytes_by_kind()))
+            self.live.update(Group(self.bar, bytes_by_kind(self.device)))
             return
         step = f"step {progress.step:4d} / {self.steps:4d}"
         print(" | ".join([step, *losses(progress.loss, progress.val_loss)]), flush=True)
-        print(" | ".join([*speed, bytes_by_kind()]), file=sys.stderr, flush=True)
+        print(" | ".join([*speed, bytes_by_kind(self.device)]), file=sys.stderr, flush=True)
 
 
 def losses(loss: float | None, val_loss: float | None) -> list[str]:
@@ -64,9 +65,9 @@ def losses(loss: float | None, val_loss: float | None) -> list[str]:
     return [f"{name} {value:.4f}" for name, value in (("loss", loss), ("val", val_loss)) if value is not None]
 
 
-def bytes_by_kind() -> str:
-    """Bytes at the peak by kind, those kinds that hold any."""
-    kinds = ownt.memory.ledger.by_kind(at_peak=True)
+def bytes_by_kind(device: str) -> str:
+    """Bytes on a device at the peak by kind, those kinds that hold any."""
+    kinds = ownt.device.get(device).ledger.by_kind(at_peak=True)
     return ", ".join(f"{kind} {human_bytes(size_bytes)}" for kind, size_bytes in kinds.items() if size_bytes)
 
 

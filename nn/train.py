@@ -17,6 +17,7 @@ from nn.errors import InputError
 from nn.gpt import GPT
 from nn.module import Module
 from nn.optim import Optimizer
+from nn.scaled_step import ScaledStep
 from nn.step import Step
 from nn.tokenizer import CharTokenizer
 
@@ -51,12 +52,14 @@ class Trainer:
         )
         shape = dataclasses.replace(config.model, vocab_size=self.data.tokenizer.vocab_size)
         draw = init.python_normal(self.stream) if config.python_stream else init.normal
-        self.model = GPT(shape, draw).to(config.device)
+        with ownt.device.use(config.device):
+            self.model = GPT(shape, draw)
         self.model.tokenizer = self.data.tokenizer
         self.optimizer = make_optimizer(config, self.model)
         lowest = config.lr * config.final_lr_fraction
         self.schedule = schedule.by_name(config.schedule, config.lr, config.steps, config.warmup, lowest)
-        self._step = Step(share_of_loss(self.model), self.optimizer, max_norm=config.grad_clip)
+        step = ScaledStep if config.scales else Step
+        self._step = step(share_of_loss(self.model), self.optimizer, max_norm=config.grad_clip)
 
     @property
     def grad_norm(self) -> float | None:

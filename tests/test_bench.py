@@ -19,6 +19,7 @@ sys.path.insert(0, str(BENCH))
 
 import generate  # noqa: E402
 import gpt_peers  # noqa: E402
+import gpt_shown  # noqa: E402
 import gpt_sizes  # noqa: E402
 import gpt_worker  # noqa: E402
 import kernel_cases  # noqa: E402
@@ -135,14 +136,14 @@ def test_losses_that_differ_by_more_are_refused(wrong):
 
 
 def test_ratios_are_to_the_best_peer_and_to_pytorchs_heap():
-    found = train_gpt.ratios(
+    found = gpt_shown.ratios(
         [result("ownt-step", 1, 60), result("ownt", 2, 90), result("torch", 4, 120), result("jax", 3, 500)]
     )
     assert found == [
         "step time, the best peer's (jax) over ours: ownt-step 3.00x, ownt 1.50x",
         "heap at the peak, ours over PyTorch's: ownt-step 0.50, ownt 0.75",
     ]
-    assert train_gpt.ratios([result("ownt")]) == []
+    assert gpt_shown.ratios([result("ownt")]) == []
 
 
 def test_heap_grows_by_what_the_model_keeps(tmp_path):
@@ -155,7 +156,7 @@ def test_heap_grows_by_what_the_model_keeps(tmp_path):
 
 
 def test_a_worker_whose_file_is_of_another_size_says_so(file):
-    worker = workers.Worker("ownt", train_gpt.SCRIPT, "ownt", "", "char", str(file), threads=1)
+    worker = workers.Worker("ownt", train_gpt.SCRIPT, "ownt", "", "char", str(file), *train_gpt.ON_CPU, threads=1)
     try:
         with pytest.raises(workers.WorkerError, match="ownt: .*shape"):
             worker.ask(steps=1)

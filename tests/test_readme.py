@@ -20,7 +20,7 @@ def test_the_example_runs_as_it_stands():
 def test_files_and_commands_that_it_names_exist():
     text = (ROOT / "README.md").read_text("utf-8") + (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, re.MULTILINE))
+    targets = set(re.findall(r"(?:`|^)make ([a-z-]+)\b", text, re.MULTILINE))
     assert {"train", "test", "check", "parity"} <= targets
     for target in targets:
         assert f"\n{target}:" in makefile, target
