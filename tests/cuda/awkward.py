@@ -31,6 +31,10 @@ AWKWARD = {
         Sample(normal(0, 5), axis=1),
         Sample(normal(5, 0), axis=1),
     ],
+    "gelu_linear": [
+        Sample(normal(37, 24), normal(9, 24), normal(9), approximate="tanh"),
+        Sample(normal(37, 33), normal(9, 33), approximate="tanh"),
+    ],
     "cross_entropy": [
         *(Sample(normal(n, c), integers(c, n)) for n, c in ROWS),
         *(Sample(normal(n, c), integers(c, n), 1, "sum", 0.2, fixed(0.5, 2, c)) for n, c in ROWS[1:]),
