@@ -1,6 +1,7 @@
 // cross_entropy: see loss.py, whose kernels these are. A row of logits is read once, by a warp or a block.
 //
 // A target that is no class, which the op refuses, makes a loss of NaN: nothing is read outside the row.
+// (Four blocks at once, as in softmax.cu.)
 #include "rows.cuh"
 
 __device__ inline bool is_class(long long target, int width) { return target >= 0 && target < width; }

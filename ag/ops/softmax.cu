@@ -1,4 +1,5 @@
 // softmax, log_softmax and logsumexp along rows: see softmax.py, whose kernels these are.
+// (Four blocks at once are asked for, since compilers that are free to choose spill doubles for Hopper.)
 #include "rows.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 4)

@@ -124,7 +124,8 @@ def test_an_algorithm_is_searched_for_once_a_problem(host):
     for lead, offset in ((8, 0), (8, 4), (8, 64), (9, 0)):  # elements and bytes
         a = HostArray((8, 8), "float32", room, start + offset, (lead * 4, 4))
         multiplied(host, matmul_kernel, (a, b), room[start + 1024 :][:256].view("float32").reshape(8, 8), 0)
-    assert host.lt.searches == searches + 4 and host.lt.launches == 7
+    assert host.lt.searches - searches in (3, 4)  # the first may be aligned as `a` was
+    assert host.lt.launches == 7
 
 
 @pytest.mark.parametrize(
