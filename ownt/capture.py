@@ -198,8 +198,8 @@ def _loose(part: Any) -> Any:
         return Out(wrap(part.array, _nobody), part.beta)
     if type(part) is dict:
         return {name: _loose(value) for name, value in part.items()}
-    if type(part) is list and part and type(part[0]) is Out:
-        return [_loose(value) for value in part]
+    if type(part) is tuple or (type(part) is list and part and type(part[0]) in (Out, tuple)):  # (or: several calls)
+        return type(part)(map(_loose, part))
     return part
 
 

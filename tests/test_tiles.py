@@ -10,7 +10,8 @@ from test_ops import CASES, GRADIENTS, check_gradient, check_value
 import ag
 import nn
 import ownt
-from ag.ops import attention, embedding, fused, group_norm, loss, norm
+from ag import pieces
+from ag.ops import attention, embedding, group_norm, loss, norm
 from ownt import kernel
 
 
@@ -18,12 +19,10 @@ from ownt import kernel
 def _tiny(monkeypatch):
     for module in (kernel, norm, group_norm, loss, embedding):
         monkeypatch.setattr(module, "PIECE", 4)
-    monkeypatch.setattr(fused, "_ROWS", 2)
-    monkeypatch.setattr(fused, "_ELEMENTS", 0)
+    monkeypatch.setitem(pieces.HIDDEN, "cpu", pieces.Size(0, 2))
+    monkeypatch.setitem(pieces.LOGITS, "cpu", pieces.Size(16, 3))
     monkeypatch.setattr(attention, "_TILE", 8)
     monkeypatch.setattr(attention, "_QUERIES", 3)
-    monkeypatch.setattr(loss, "_LOGITS_BYTES", 16)
-    monkeypatch.setattr(loss, "_LEAST_ROWS", 3)
 
 
 @pytest.mark.parametrize(("op", "sample"), [case for case in CASES if case.values[0].name in FORMULAS])

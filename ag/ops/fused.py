@@ -5,7 +5,7 @@ The result is made again in the gradient, a piece of rows at a time, so that it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from ag import kernels
@@ -14,28 +14,23 @@ from ag.ops import linear
 from ag.ops.activation import GELU, gelu_kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
 from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
+from ag.pieces import hidden_pieces
 from ag.sample import Sample, normal
 from ag.summed import summed
 from ownt import Tensor, scratch
-from ownt.dtype import DType, wide
-from ownt.kernel import Out, stretches
+from ownt.calls import Calls
+from ownt.dtype import wide
+from ownt.kernel import Out, kernel
 
+FLOATS = "float64", "float32", "float16", "bfloat16"
 CENTRED = {"layer": True, "rms": False}
-_ELEMENTS = 1 << 19  # of a piece of rows: two megabytes of float32
-_ROWS = 256  # but at least so many rows, at which matrix products still run at full speed
-# (Of half precision eight times as much: for each piece the weights are widened.)
-
-
-def _pieces(count: int, width: int, dtype: DType) -> Iterator[slice]:
-    elements, least = (_ELEMENTS, _ROWS) if dtype == wide(dtype) else (8 * _ELEMENTS, 8 * _ROWS)
-    return stretches(count, max(least, elements // max(width, 1)))
 
 
 def _linear_in_pieces(x: Tensor, w: Tensor, b: Tensor | None, make: Callable[[slice, Out], None]) -> Tensor:
     """linear(h, w, b), where `make` writes the rows of h that a slice names."""
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
     result = rows(y)
-    for part in _pieces(result.shape[0], w.shape[1], x.dtype):
+    for part in hidden_pieces(x):
         h = _workspace(part, w.shape[1], x)
         make(part, Out(h))
         affine_kernel(h, w, b, out=Out(result[part]))
@@ -84,7 +79,7 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out, summed(dw) as dw, summed(dgain) as dgain, summed(dshift) as dshift:
-        for part in _pieces(flat.shape[0], flat.shape[1], x.dtype):
+        for part in hidden_pieces(x):
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 renorm_kernel(flat[part], stats[part], gain, shift, out=Out(h))
@@ -110,23 +105,45 @@ def gelu_linear(x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str 
     return y, (x, w, approximate)
 
 
+@kernel
+def matmul_gelu_vjp(g: Any, w: Any, x: Any, approximate: str, *, out: Out) -> None:
+    """out = (g w) gelu'(x). Shapes: g (N, O), w (O, I), x (N, I) -> (N, I)"""
+    GELU[approximate][1].reference(g @ w, x, out=out)
+
+
+def in_two_steps(g: Any, w: Any, x: Any, approximate: str, *, out: Out) -> tuple[Callable[..., None], tuple]:
+    """What an override of matmul_gelu_vjp returns that has no kernel for the whole."""
+    steps = Calls(out.tensor)
+    h = steps.workspace(x.shape)
+    steps.launch(matmul_kernel, g, w, out=Out(h))
+    steps.launch(GELU[approximate][1], h.array, x, out=out)
+    return steps.bound()
+
+
+matmul_gelu_vjp.on("cpu", *FLOATS)(in_two_steps)
+
+
+@matmul_gelu_vjp.operations
+def _(g: Any, w: Any, x: Any, approximate: str) -> int:
+    return 2 * g.shape[0] * w.size
+
+
 @gelu_linear.vjp
 def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     x, w, approximate = saved
-    forward, backward = GELU[approximate]
+    forward, _ = GELU[approximate]
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out, summed(dw) as dw:
-        for part in _pieces(flat.shape[0], flat.shape[1], x.dtype):
-            h = _workspace(part, x.shape[-1], x)
+        for part in hidden_pieces(x):
             if dw:
+                h = _workspace(part, x.shape[-1], x)
                 forward(flat[part], out=Out(h))
                 matmul_kernel(g[part].T, h, out=dw.out())
+                del h
             if out:
-                matmul_kernel(g[part], w, out=Out(h))  # from here on h is the gradient of the GELU's result
-                backward(h, flat[part], out=out[part])
-            del h
+                matmul_gelu_vjp(g[part], w, flat[part], approximate, out=out[part])
 
 
 norm_linear.samples = [

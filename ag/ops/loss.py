@@ -9,6 +9,7 @@ from ag import kernels
 from ag.op import Indices, op
 from ag.ops import embedding, linear
 from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
+from ag.pieces import logits_pieces
 from ag.sample import Sample, fixed, integers, normal
 from ag.summed import summed
 from ownt import Tensor, scratch
@@ -18,8 +19,6 @@ from ownt.kernel import PIECE, Out, kernel, stretches
 
 IGNORE = -100
 REDUCTIONS = ("mean", "sum", "none")
-_LOGITS_BYTES = 64_000_000  # of logits at a time in linear_cross_entropy; if these are all, they are kept
-_LEAST_ROWS = 64  # but at least so many rows, for the sake of the matrix product
 
 
 @kernel
@@ -173,10 +172,6 @@ def _(g: Tensor, saved: Any, dlogits: Any) -> None:
         row_loss_vjp(share, rows(logits), vector(targets), weight, stats, ignore, smoothing, out=out)
 
 
-def _pieces(count: int, w: Tensor) -> Iterator[slice]:
-    return stretches(count, max(_LEAST_ROWS, _LOGITS_BYTES // max(w.shape[0] * w.dtype.itemsize, 1)))
-
-
 @op
 def linear_cross_entropy(
     x: Tensor,
@@ -202,7 +197,7 @@ def linear_cross_entropy(
     losses = scratch.empty((flat.shape[0],), like=x, dtype=wide(x.dtype), kind="workspace")
     stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
     options = None, ignore_index, label_smoothing
-    pieces, kept = list(_pieces(flat.shape[0], w)), None
+    pieces, kept = list(logits_pieces(flat, w.shape[0])), None
     for part in pieces:
         logits = _logits(flat[part], w, "activation" if len(pieces) == 1 else "workspace")
         row_loss_kernel(logits, chosen[part], *options, out=Out(losses[part]), stats=Out(stats[part]))
@@ -218,7 +213,7 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
     flat, chosen = rows(x), vector(targets)
     share = shares(g, targets, None, ignore, reduction)
     with rows_out(dx) as out, summed(dw) as dw:
-        for part in _pieces(flat.shape[0], w):
+        for part in logits_pieces(flat, w.shape[0]):
             logits = _logits(flat[part], w) if kept is None else kept  # which become their gradient
             row_loss_vjp(share[part], logits, chosen[part], None, stats[part], ignore, smoothing, out=Out(logits))
             if dw:

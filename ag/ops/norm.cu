@@ -4,10 +4,6 @@
 // pass, so what it keeps of them in shared memory is its own and needs no barrier; memory is read once.
 #include "common.cuh"
 
-__device__ inline wide group_sum(wide value) {
-  return blockDim.x == WARP ? warp_sum(value) : block_reduce(Sum(), value);
-}
-
 __device__ inline int padded(int width) { return (width + FULL - 1) / FULL * FULL; }
 
 // A row's normalisation, and its application to a number.

@@ -9,6 +9,7 @@ from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
+from ownt.cuda_rows import WARP, block_of, launch
 from ownt.cuda_source import PLAIN_SHARED_BYTES, Source, in_order
 from ownt.kernel import Out
 
@@ -18,18 +19,8 @@ _again = _source.kernel("norm_again")
 _backward = _source.kernel("norm_backward")
 _sum_parts = _source.kernel("norm_sum_parts")
 
-_WARP, _BLOCK = 32, 256
-_NARROW = 1 << 12  # bytes of a row that a warp reads; a wider one has a block
 _MOST_SHARED = 160 << 10  # bytes, of an A100's 163 KB
 _PARTS, _PART_NUMBERS = 1024, 1 << 21  # of a sum over rows at most: parts, and columns times parts
-
-
-def _blocks(x: Any, rows_bytes: int) -> tuple[tuple[int, int], int]:
-    """Threads of a block, (of a row, rows), so that `rows_bytes` of shared memory for each row fit if they can."""
-    if x.shape[1] * x.itemsize > _NARROW:
-        return (_BLOCK, 1), rows_bytes
-    rows = max(1, min(_BLOCK // _WARP, PLAIN_SHARED_BYTES // max(rows_bytes, 1)))
-    return (_WARP, rows), rows * rows_bytes
 
 
 def _padded(x: Any) -> int:
@@ -51,9 +42,9 @@ def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, sta
     rows, width = x.shape
     row_bytes = _padded(x) * x.itemsize
     keep = row_bytes <= PLAIN_SHARED_BYTES
-    block, shared_bytes = _blocks(x, row_bytes if keep else 0)
-    launch = _forward.launch(devices.of(x), x.dtype, -(-rows // block[1]), block, shared_bytes)
-    return launch, (x, gain, shift, out.array, out.beta, stats.array, rows, width, eps, centred, keep)
+    block, shared_bytes = block_of(width * x.itemsize, row_bytes if keep else 0)
+    first = _forward.launch(devices.of(x), x.dtype, -(-rows // block[1]), block, shared_bytes)
+    return first, (x, gain, shift, out.array, out.beta, stats.array, rows, width, eps, centred, keep)
 
 
 @renorm_kernel.on("cuda", *_source.dtypes)
@@ -61,23 +52,22 @@ def _(x: Any, stats: Any, gain: Any, shift: Any, *, out: Out) -> Any:
     if not _fits(x, stats, gain, shift, out.array):
         return None
     rows, width = x.shape
-    block, _ = _blocks(x, 0)
-    launch = _again.launch(devices.of(x), x.dtype, -(-rows // block[1]), block)
-    return launch, (x, stats, gain, shift, out.array, out.beta, rows, width)
+    return launch(_again, x, rows, width), (x, stats, gain, shift, out.array, out.beta, rows, width)
 
 
 @norm_vjp.on("cuda", *_source.dtypes)
 def _(
     g: Any, x: Any, stats: Any, gain: Any, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
 ) -> tuple[Callable[..., None], tuple] | None:
-    if not _fits(x, stats, g, gain, *(out.array for out in (dx, dgain, dshift) if out)):
+    totals = {out.array.dtype for out in (dgain, dshift) if out}
+    if len(totals) > 1 or not _fits(x, stats, g, gain, *(out.array for out in (dx, dgain, dshift) if out)):
         return None
     rows, width = x.shape
     sums = bool(dgain or dshift)
     sum_bytes = 2 * _padded(x) * stats.itemsize if sums else 0
     kept_bytes = 2 * _padded(x) * x.itemsize if dx else 0
     keep = dx is not None and sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
-    block, shared_bytes = _blocks(x, sum_bytes + (kept_bytes if keep else 0))
+    block, shared_bytes = block_of(width * x.itemsize, sum_bytes + (kept_bytes if keep else 0))
     if shared_bytes > _MOST_SHARED:
         return None
     groups = max(1, min(_PARTS, _PART_NUMBERS // width, -(-rows // 8)) if sums else rows)
@@ -91,7 +81,8 @@ def _(
     first = _backward.launch(device, x.dtype, grid, block, shared_bytes), arguments
     if not sums:
         return first
-    adding = _sum_parts.launch(device, x.dtype, (-(-width // _WARP), 2), (_WARP, 32))
+    (total,) = totals  # of half precision maybe float32, as are the parts: it is then compiled for that
+    adding = _sum_parts.launch(device, total, (-(-width // WARP), 2), (WARP, 32))
     return in_order(first, (adding, (work, *_wanted(dgain), *_wanted(dshift), count, width)))
 
 

@@ -33,5 +33,11 @@ template <class F, class T> __device__ inline T block_reduce(F join, T value) {
   return value;
 }
 
+// Over a row of threads: a warp, or else the whole block.
+template <class F, class T> __device__ inline T group_reduce(F join, T value) {
+  return blockDim.x == WARP ? warp_reduce(join, value) : block_reduce(join, value);
+}
+
 template <class T> __device__ inline T warp_sum(T value) { return warp_reduce(Sum(), value); }
 template <class T> __device__ inline T warp_max(T value) { return warp_reduce(Max(), value); }
+template <class T> __device__ inline T group_sum(T value) { return group_reduce(Sum(), value); }

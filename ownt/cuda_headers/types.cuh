@@ -7,6 +7,8 @@ template <class T> struct Wide { using type = float; };
 template <> struct Wide<double> { using type = double; };
 using wide = Wide<real>::type;
 
+constexpr wide LOWEST = sizeof(wide) == 8 ? -1.7976931348623157e308 : -3.4028234663852886e38;  // that is finite
+
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 __device__ inline float widen(__half x) { return __half2float(x); }

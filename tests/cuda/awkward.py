@@ -5,7 +5,7 @@ from __future__ import annotations
 from awkward_attention import ATTENTION
 from awkward_data import DATA
 
-from ag.sample import Sample, between, normal
+from ag.sample import Sample, between, fixed, integers, normal
 
 ROWS = ((0, 8), (1, 1), (5, 3), (37, 33), (3, 257), (2, 1000), (3, 5001))
 COUNTS = (0, 1, 255, 4099, 9001)
@@ -23,6 +23,32 @@ AWKWARD = {
         for name in ("relu", "sigmoid", "silu", "mish", "leaky_relu", "elu", "softplus", "hardtanh", "tanh")
     },
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
+    **{name: [Sample(normal(n, c)) for n, c in ROWS] for name in ("softmax", "log_softmax")},
+    "logsumexp": [
+        *(Sample(normal(n, c), axis=1) for n, c in ROWS),
+        Sample(normal(3, 40, 70), axis=(1, 2)),
+        Sample(normal(2, 3, 1, 5), axis=(1, 3)),
+        Sample(normal(2, 3, 1, 5), axis=(3, 2)),
+        Sample(normal(0, 5), axis=1),
+        Sample(normal(5, 0), axis=1),
+    ],
+    "gelu_linear": [
+        Sample(normal(37, 24), normal(9, 24), normal(9), approximate="tanh"),
+        Sample(normal(37, 33), normal(9, 33), approximate="tanh"),
+    ],
+    "cross_entropy": [
+        *(Sample(normal(n, c), integers(c, n)) for n, c in ROWS),
+        *(Sample(normal(n, c), integers(c, n), 1, "sum", 0.2, fixed(0.5, 2, c)) for n, c in ROWS[1:]),
+        *(Sample(normal(n, c), integers(c, n), 1, label_smoothing=0.1) for n, c in ((3, 257), (3, 5001))),
+        Sample(between(-800, 800, 3, 5001), integers(5001, 3), reduction="none"),
+        Sample(normal(4500, 3), integers(3, 4500), 2, "mean", 0.0, fixed(0.5, 2, 3)),
+        Sample(normal(3, 2), integers(1, 3), 0),  # no row is kept
+    ],
+    "linear_cross_entropy": [Sample(normal(37, 16), normal(257, 16), integers(257, 37), 3)],
+    "nll_loss": [
+        *(Sample(normal(n, c), integers(c, n), 1, "mean", fixed(0.5, 2, c)) for n, c in ROWS[1:]),
+        Sample(normal(4500, 3), integers(3, 4500), 2),
+    ],
     **ATTENTION,
     **DATA,
 }

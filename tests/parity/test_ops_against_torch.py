@@ -12,6 +12,7 @@ from torch_routes import placed, routes_of, seen
 
 import ag
 import ownt
+from ag import pieces
 from ag.sample import Sample, Spec, integers, normal
 from ownt import Tensor
 
@@ -68,7 +69,7 @@ def test_value_and_gradients(name, sample, dtype, same):
 
 
 def test_linear_cross_entropy_in_pieces(monkeypatch, same):
-    monkeypatch.setattr("ag.ops.loss._LOGITS_BYTES", 0)
+    monkeypatch.setitem(pieces.LOGITS, "cpu", pieces.Size(0, 64))
     sample = Sample(normal(150, 3), normal(4, 3), integers(4, 150), ignore_index=1)
     test_value_and_gradients("linear_cross_entropy", sample, "float64", same)
 

@@ -1,0 +1,82 @@
+"""Cross-entropy on CUDA devices; kernels in loss.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
+from ownt import device as devices
+from ownt import scratch
+from ownt.cuda_rows import BLOCK, launch
+from ownt.cuda_source import Source, in_order
+from ownt.dtype import int64, wide
+from ownt.kernel import Out
+from ownt.tensor import Tensor
+
+Bound = tuple[Callable[..., None], tuple] | None
+
+_source = Source(__file__)
+_losses = _source.kernel("row_losses")
+_slopes = _source.kernel("row_slopes")
+_sum_rows = _source.kernel("sum_rows")
+_mean = _source.kernel("mean_loss")
+_shares = _source.kernel("row_shares")
+
+_ROWS = 2048  # of a block that adds them up, if there are many
+
+
+def _fits(targets: Any, weight: Any, dtype: Any, *arrays: Any) -> bool:
+    """Whether arrays lie in one run of bytes each, and the weights are of the element type."""
+    return (
+        targets.dtype == int64
+        and (weight is None or weight.dtype == dtype)
+        and all(array is None or array.flags.c_contiguous for array in (targets, weight, *arrays))
+    )
+
+
+@row_loss_kernel.on("cuda", *_source.dtypes)
+def _(logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out) -> Bound:
+    if stats.beta or not logits.size or not _fits(targets, weight, logits.dtype, logits, out.array, stats.array):
+        return None
+    arguments = (logits, targets, weight, ignore, smoothing, out.array, out.beta, stats.array, *logits.shape)
+    return launch(_losses, logits, *logits.shape), arguments
+
+
+@row_loss_vjp.on("cuda", *_source.dtypes)
+def _(
+    share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
+) -> Bound:
+    if not logits.size or not _fits(targets, weight, logits.dtype, share, logits, stats, out.array):
+        return None
+    arguments = (share, logits, targets, weight, stats, ignore, smoothing, out.array, out.beta, *logits.shape)
+    return launch(_slopes, logits, *logits.shape), arguments
+
+
+@mean_loss_kernel.on("cuda", *_source.dtypes)
+def _(losses: Any, targets: Any, weight: Any, ignore: int, *, out: Out) -> Bound:
+    if not _fits(targets, weight, losses.dtype, losses):
+        return None
+    parts, adding = _summed(losses, losses, targets, weight, ignore)
+    mean = _mean.launch(devices.of(losses), losses.dtype, 1, BLOCK)
+    return in_order(adding, (mean, (parts.array, out.array, out.beta, len(parts.array))))
+
+
+@row_share_kernel.on("cuda", *_source.dtypes)
+def _(g: Any, targets: Any, weight: Any, ignore: int, mean: bool, *, out: Out) -> Bound:
+    if not _fits(targets, weight, g.dtype, g, out.array):
+        return None
+    parts, adding = _summed(g, None, targets, weight, ignore) if mean else (None, None)
+    share = _shares.launch(devices.of(g), g.dtype, -(-targets.size // BLOCK), BLOCK)
+    work, count = (None, 0) if parts is None else (parts.array, len(parts.array))
+    last = share, (g, g.ndim > 0, targets, ignore, work, count, out.array, out.beta, targets.size)
+    return last if adding is None else in_order(adding, last)
+
+
+def _summed(like: Any, losses: Any, targets: Any, weight: Any, ignore: int) -> tuple[Tensor, tuple]:
+    """The sums of losses and of what rows count for, of each block; and the call that makes them."""
+    blocks = max(1, min(BLOCK, -(-targets.size // _ROWS)))
+    parts = scratch.workspace((blocks, 2), like, wide(like.dtype))
+    adding = _sum_rows.launch(devices.of(like), like.dtype, blocks, BLOCK)
+    width = 0 if weight is None else weight.size
+    return parts, (adding, (losses, targets, weight, ignore, parts.array, targets.size, width))

@@ -1,0 +1,49 @@
+"""How many rows an op takes at a time that makes a wide result, uses it and drops it: decided here, for all devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ownt import Tensor
+from ownt import device as devices
+from ownt.dtype import HALF
+from ownt.kernel import stretches
+
+
+class Size(NamedTuple):
+    """Of a piece: so many bytes, but at least so many rows."""
+
+    size_bytes: int
+    rows: int
+
+
+# By the kernels that a device uses. On the CPU products run at full speed from few rows on; a GPU wants thousands.
+HIDDEN = {  # inside of a fused layer; on the CPU it stays in cache
+    "cpu": Size(2 << 20, 256),
+    "cuda": Size(32 << 20, 4096),
+}
+LOGITS = {  # for each piece a GPU reads and writes the gradient of a whole vocabulary, to add to it
+    "cpu": Size(64_000_000, 64),
+    "cuda": Size(256_000_000, 1024),
+}
+_HALF_ON_CPU = 8  # times as much of half precision: for each piece the weights are widened
+
+
+def hidden_pieces(x: Tensor) -> Iterator[slice]:
+    """Rows of x (..., C) for which a result of the same width is made."""
+    kernels = devices.of(x.array).kernels
+    size = HIDDEN[kernels]
+    if kernels == "cpu" and x.dtype in HALF:
+        size = Size(size.size_bytes * _HALF_ON_CPU, size.rows * _HALF_ON_CPU)
+    return _pieces(x, x.shape[-1], size)
+
+
+def logits_pieces(x: Tensor, classes: int) -> Iterator[slice]:
+    """Rows of x (..., C) for which logits are made."""
+    return _pieces(x, classes, LOGITS[devices.of(x.array).kernels])
+
+
+def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:
+    return stretches(math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1)))
