@@ -53,10 +53,10 @@ count_digits(const void* indices, bool in_64_bits, int size, const int* keys, in
   __shared__ int found[DIGITS];
   const Unsorted from = {{indices, in_64_bits, size}, keys, nullptr};
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) found[digit] = 0;
-  __syncwarp();
+  __syncwarp();  // barrier kept: from wrong counts come places outside the arrays
   const int first = blockIdx.x * tile, end = min(first + tile, count);
   for (int i = first + threadIdx.x; i < end; i += WARP) atomicAdd(&found[from.key(i) >> shift & (DIGITS - 1)], 1);
-  __syncwarp();
+  __syncwarp();  // barrier kept: from wrong counts come places outside the arrays
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) counts[digit * gridDim.x + blockIdx.x] = found[digit];
 }
 
@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(1024) add_counts_before(int* counts
     if (lane >= apart) before += other;
   }
   if (lane == WARP - 1) of_warps[warp] = before;
-  __syncthreads();
+  __syncthreads();  // barrier kept: from wrong counts come places outside the arrays
   before -= total;
   for (int other = 0; other < warp; other++) before += of_warps[other];
   for (int i = first; i < end; i++) {
@@ -101,7 +101,7 @@ sort_by_digit(const void* indices, bool in_64_bits, int size, const int* keys, c
       alike &= digit & bit ? ones : ~ones;
     }
     const int before = __popc(alike & lanes_before), at = next[digit] + before;
-    __syncwarp();
+    __syncwarp();  // barrier kept: two in one place leave another empty, and what is read there is no position
     if (i < end) {
       sorted_keys[at] = key;
       sorted_positions[at] = positions ? positions[i] : i;
