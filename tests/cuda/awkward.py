@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from awkward_attention import ATTENTION
+from awkward_images import IMAGES
 
 from ag.sample import Sample, between, normal
 
@@ -23,4 +24,5 @@ AWKWARD = {
     },
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
     **ATTENTION,
+    **IMAGES,
 }

@@ -1,0 +1,13 @@
+"""What the kernels of images are run with beside the samples of their ops: sizes that no vector or block divides, and
+windows that overlap, leave out pixels or hang over the edge."""
+
+from __future__ import annotations
+
+from ag.sample import Sample, normal
+
+IMAGES = {
+    "batch_norm": [
+        Sample(normal(*shape), normal(shape[1]), normal(shape[1]), normal(*shape), relu=True, eps=0.1)
+        for shape in ((2, 5), (67, 3), (33, 16), (300, 264), (2, 3, 8), (3, 2, 9), (2, 5, 7, 1), (4, 3, 24, 32))
+    ],
+}
