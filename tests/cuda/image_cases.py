@@ -55,3 +55,32 @@ def batch_norm_residual_alone(place: Place) -> list:
     x, gain = last(place, numbers(3, 16, 2, 3)), place.tensor(numbers(16))
     residual = ag.param(last(place, numbers(3, 16, 2, 3, seed=1)))
     return _gradients(ag.batch_norm(x, gain, None, residual, relu=True), last(place, numbers(3, 16, 2, 3)), residual)
+
+
+WINDOWS = ((3, 2, 1), (2, None, 0), ((3, 4), (1, 2), (1, 0)))  # the size, stride and padding of windows
+
+
+@case
+def pool_last(place: Place) -> list:
+    found = []
+    for shape in SHAPES[1:-1]:
+        for number, window in enumerate(WINDOWS if min(shape[2:]) > 3 else WINDOWS[:1]):
+            for pool, more in ((ag.max_pool2d, ()), (ag.avg_pool2d, (number == 1,))):
+                x = ag.param(last(place, numbers(*shape, seed=number)))
+                for _ in range(2):  # the second time gradients are added
+                    y = pool(x, *window, *more)
+                    y.backward(last(place, numbers(*y.shape)))
+                found += [y.numpy().copy(), x.grad.numpy().copy()]
+    return found
+
+
+@case
+def pool_of_equals(place: Place) -> list:
+    """Of which the first counts, or NaN."""
+    values = np.random.default_rng(1).choice([0.0, 1, 2, np.inf, -np.inf, np.nan], (2, 8, 6, 7))
+    found = []
+    for window in ((3, 2, 1), ((17, 16), 1, 8)):  # more places than a byte has
+        x = ag.param(last(place, np.tile(values, 3)))
+        y = ag.max_pool2d(x, *window)
+        found += _gradients(y, last(place, numbers(*y.shape)), x)
+    return found
