@@ -1,8 +1,20 @@
-"""How blocks on CUDA walk over images channel by channel; see channels.cuh. It depends on shapes alone."""
+"""How blocks on CUDA walk over images channel by channel, see channels.cuh, and sums over all but the channels.
+
+How they are cut depends on shapes alone."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple, final
+
+from ownt import device as devices
+from ownt import dtype as dtypes
+from ownt import scratch
+from ownt.calls import Call
+from ownt.cuda_source import Source, in_order
+from ownt.kernel import Out
+
+_source = Source(__file__)
+_sums, _sums_of_parts = _source.kernel("channel_sums"), _source.kernel("channel_sums_of_parts")
 
 _THREADS = 256
 _COLUMNS, _ADDERS = 8, 32  # of a block that adds up parts
@@ -58,3 +70,15 @@ def images(*arrays: Any) -> Images | None:
     else:
         return None
     return Images(rows, x.shape[1], pixels, 16 // x.itemsize)
+
+
+def channel_sums(x: Any, out: Out) -> Call | None:
+    """The call for out (C,) = the sums of x (N, C, ...); None if x does not lie as that wants."""
+    of = images(x)
+    if of is None or out.array.dtype != x.dtype or not out.array.flags.c_contiguous:
+        return None
+    device = devices.of(x)
+    parts = scratch.workspace((of.blocks[0][1], of.width), x, dtypes.wide(x.dtype)).array
+    first = _sums.launch(device, x.dtype, *of.blocks), (x, parts, *of.sizes)
+    adding = _sums_of_parts.launch(device, x.dtype, *of.adding)
+    return in_order(first, (adding, (parts, out.array, out.beta, len(parts), of.width)))

@@ -3,50 +3,13 @@
 // Each array has its channels last in memory or first. Where they lie last in all, a thread takes as many as 16 bytes
 // hold. Gradients are gathered, pixel by pixel, from the windows that see it: always in the same order.
 #include "common.cuh"
+#include "window.cuh"
 
-struct Axis {  // how a window slides along one
-  int size, stride, padding, dilation, pixels;
-
-  __device__ int places() const { return (pixels + 2 * padding - dilation * (size - 1) - 1) / stride + 1; }
-
-  // The pixel under an element of the window at a place; -1 on the padding.
-  __device__ int pixel(int place, int element) const {
-    const int at = place * stride - padding + element * dilation;
-    return 0 <= at && at < pixels ? at : -1;
-  }
-
-  // The place at which an element of the window is on a pixel; -1 if none.
-  __device__ int place(int pixel, int element) const {
-    const int from = pixel + padding - element * dilation;
-    return from >= 0 && from % stride == 0 && from / stride < places() ? from / stride : -1;
-  }
-
-  // How many pixels the window sees, of no dilation.
-  __device__ int seen(int place) const {
-    const int first = place * stride - padding;
-    return min(first + size, pixels) - max(first, 0);
-  }
-};
-
-struct Window {
-  Axis down, across;
-
-  __device__ wide share(int p, int q, bool padded) const {  // of a mean, that each pixel has
-    const int count = padded ? down.size * across.size : down.seen(p) * across.seen(q);
-    return wide(1) / count;
-  }
-};
-
-struct Layout {  // of images: elements from one to the next
-  long long image;
-  int channel, row, column;
-
-  __device__ Layout(bool last, int width, int rows, int columns)
-      : image(static_cast<long long>(width) * rows * columns), channel(last ? 1 : rows * columns),
-        row(last ? columns * width : columns), column(last ? width : 1) {}
-
-  __device__ long long at(int i, int c, int r, int q) const { return i * image + c * channel + r * row + q * column; }
-};
+// The part that each pixel has of a window's mean.
+__device__ inline wide share_of(const Window& window, int p, int q, bool padded) {
+  const int size = window.down.size * window.across.size;
+  return wide(1) / (padded ? size : window.down.seen(p) * window.across.seen(q));
+}
 
 // body(image, channel, row, column) for each N channels of each pixel; blockIdx.y goes over lines of pixels.
 template <int N, class F> __device__ inline void each_pixel(int images, int width, int rows, int columns, F body) {
@@ -121,7 +84,7 @@ pool_largest(const real* x, bool x_last, real* out, int beta, bool out_last, uns
              int images, int width, int height, int breadth, int tall, int broad, int down, int across, int above,
              int left, int apart, int aside) {
   const Window window = {{tall, down, above, apart, height}, {broad, across, left, aside, breadth}};
-  const int rows = window.down.places(), columns = window.across.places();
+  const int rows = window.down.places, columns = window.across.places;
   const Layout from(x_last, width, height, breadth), to(out_last, width, rows, columns);
   by_pack(x_last && out_last && aligned(x, out, tap_bytes, tap_numbers), width, [&](auto size) {
     constexpr int N = size.VALUE;
@@ -152,7 +115,7 @@ pool_largest_vjp(const real* g, bool g_last, const unsigned char* tap_bytes, con
                  real* out, int beta, bool out_last, int images, int width, int height, int breadth, int tall, int broad,
                  int down, int across, int above, int left, int apart, int aside) {
   const Window window = {{tall, down, above, apart, height}, {broad, across, left, aside, breadth}};
-  const int rows = window.down.places(), columns = window.across.places();
+  const int rows = window.down.places, columns = window.across.places;
   const Layout from(g_last, width, rows, columns), taps(tap_last, width, rows, columns);
   const Layout to(out_last, width, height, breadth);
   const bool alike = g_last && tap_last && out_last;
@@ -177,7 +140,7 @@ pool_mean(const real* x, bool x_last, bool padded, real* out, int beta, bool out
           int height, int breadth, int tall, int broad, int down, int across, int above, int left, int apart,
           int aside) {
   const Window window = {{tall, down, above, apart, height}, {broad, across, left, aside, breadth}};
-  const int rows = window.down.places(), columns = window.across.places();
+  const int rows = window.down.places, columns = window.across.places;
   const Layout from(x_last, width, height, breadth), to(out_last, width, rows, columns);
   by_pack(x_last && out_last && aligned(x, out), width, [&](auto size) {
     constexpr int N = size.VALUE;
@@ -188,7 +151,7 @@ pool_mean(const real* x, bool x_last, bool padded, real* out, int beta, bool out
 #pragma unroll
         for (int k = 0; k < N; k++) sums[k] += widen(pack.at[k]);
       });
-      const wide share = window.share(p, q, padded);
+      const wide share = share_of(window, p, q, padded);
 #pragma unroll
       for (int k = 0; k < N; k++) sums[k] *= share;
       store<N>(out + to.at(image, channel, p, q), sums, beta);
@@ -201,7 +164,7 @@ pool_mean_vjp(const real* g, bool g_last, bool padded, real* out, int beta, bool
               int height, int breadth, int tall, int broad, int down, int across, int above, int left, int apart,
               int aside) {
   const Window window = {{tall, down, above, apart, height}, {broad, across, left, aside, breadth}};
-  const Layout from(g_last, width, window.down.places(), window.across.places());
+  const Layout from(g_last, width, window.down.places, window.across.places);
   const Layout to(out_last, width, height, breadth);
   by_pack(g_last && out_last && aligned(g, out), width, [&](auto size) {
     constexpr int N = size.VALUE;
@@ -209,7 +172,7 @@ pool_mean_vjp(const real* g, bool g_last, bool padded, real* out, int beta, bool
       wide sums[N] = {};
       each_seeing(window, row, column, [&](int, int, int p, int q) {
         const Pack<N> pack = load<N>(g + from.at(image, channel, p, q));
-        const wide share = window.share(p, q, padded);
+        const wide share = share_of(window, p, q, padded);
 #pragma unroll
         for (int k = 0; k < N; k++) sums[k] += widen(pack.at[k]) * share;
       });

@@ -61,6 +61,19 @@ WINDOWS = ((3, 2, 1), (2, None, 0), ((3, 4), (1, 2), (1, 0)))  # the size, strid
 
 
 @case
+def conv_last(place: Place) -> list:
+    found = []
+    for n, c, o, groups, stride in ((2, 3, 8, 1, 1), (1, 16, 6, 2, 2), (3, 4, 66, 1, 3)):
+        x = ag.param(last(place, numbers(n, c, 11, 14)))
+        w, b = (ag.param(place.tensor(numbers(*shape))) for shape in ((o, c // groups, 3, 3), (o,)))
+        for _ in range(2):  # the second time gradients are added
+            y = ag.conv2d(x, w, b, stride, 1, 1, groups)
+            y.backward(last(place, numbers(*y.shape)))
+        found += [y.numpy().copy(), *(leaf.grad.numpy().copy() for leaf in (x, w, b))]
+    return found
+
+
+@case
 def pool_last(place: Place) -> list:
     found = []
     for shape in SHAPES[1:-1]:
