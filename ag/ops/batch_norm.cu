@@ -16,13 +16,6 @@ struct Moments {
   }
 };
 
-// Sums of the gradient, and of it times the normalized x.
-struct Slopes {
-  wide plain, along;
-
-  __device__ void add(const Slopes& other) { plain += other.plain, along += other.along; }
-};
-
 // Moments of the parts of each channel: parts (gridDim.y, width).
 extern "C" __global__ void __launch_bounds__(256)
 batch_norm_measure(const real* x, wide* parts, int rows, int width, int pixels) {

@@ -11,7 +11,7 @@ from ag.ops.batch_norm import (
     running_stats_kernel,
     track_kernel,
 )
-from ag.ops.channels_cuda import Images, images
+from ag.ops.channels_cuda import Images, adding, images
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
@@ -45,7 +45,7 @@ def _(x: Any, eps: float, *, stats: Out, variance: Out) -> Call | None:
         return None
     device, parts = devices.of(x), _parts(of, x, 3)
     measure = _measure.launch(device, x.dtype, *of.blocks)
-    join = _statistics.launch(device, x.dtype, *of.adding)
+    join = _statistics.launch(device, x.dtype, *adding(of.width))
     return in_order(
         (measure, (x, parts.array, *of.sizes)),
         (join, (parts.array, stats.array, variance.array, len(parts.array), of.width, eps)),
@@ -99,7 +99,7 @@ def _(
     if dgain or dshift or totals is not None:
         parts = _parts(of, x, 2)
         calls.append((_slopes.launch(device, x.dtype, *of.blocks), (*inputs, parts.array, *of.sizes)))
-        add = _totals.launch(device, x.dtype, *of.adding)
+        add = _totals.launch(device, x.dtype, *adding(of.width))
         calls.append((add, (parts.array, *by_channel[0], *by_channel[1], work, len(parts.array), of.width)))
     if dx or dresidual:
         last = _backward.launch(device, x.dtype, *of.blocks)

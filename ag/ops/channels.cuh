@@ -87,3 +87,10 @@ struct Column {
     return first;
   }
 };
+
+// Of a norm's gradient: sums of g, and of g times the normalized x.
+struct Slopes {
+  wide plain, along;
+
+  __device__ void add(const Slopes& other) { plain += other.plain, along += other.along; }
+};

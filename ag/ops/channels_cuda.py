@@ -50,10 +50,10 @@ class Images(NamedTuple):
         parts = max(1, min(units // (threads * _EACH), -(-_BLOCKS // columns)))
         return (columns, parts), (across, threads)
 
-    @property
-    def adding(self) -> tuple[int, tuple[int, int]]:
-        """Grid and block of what adds up parts."""
-        return -(-self.width // _COLUMNS), (_COLUMNS, _ADDERS)
+
+def adding(width: int) -> tuple[int, tuple[int, int]]:
+    """Grid and block of what adds up parts of so many channels."""
+    return -(-width // _COLUMNS), (_COLUMNS, _ADDERS)
 
 
 def images(*arrays: Any) -> Images | None:
@@ -80,5 +80,5 @@ def channel_sums(x: Any, out: Out) -> Call | None:
     device = devices.of(x)
     parts = scratch.workspace((of.blocks[0][1], of.width), x, dtypes.wide(x.dtype)).array
     first = _sums.launch(device, x.dtype, *of.blocks), (x, parts, *of.sizes)
-    adding = _sums_of_parts.launch(device, x.dtype, *of.adding)
-    return in_order(first, (adding, (parts, out.array, out.beta, len(parts), of.width)))
+    last = _sums_of_parts.launch(device, x.dtype, *adding(of.width))
+    return in_order(first, (last, (parts, out.array, out.beta, len(parts), of.width)))

@@ -21,15 +21,6 @@ template <int N, class F> __device__ inline void each_pixel(int images, int widt
   }
 }
 
-template <int N> struct Size {
-  static constexpr int VALUE = N;
-};
-
-// body(Size<N>()) where N channels are to be read together
-template <class F> __device__ inline void by_pack(bool possible, int width, F body) {
-  possible && width % FULL == 0 ? body(Size<FULL>()) : body(Size<1>());
-}
-
 // body(i, j, row, column) for each element of a window at a place that is on a pixel
 template <class F> __device__ inline void each_seen(const Window& window, int p, int q, F body) {
   for (int i = 0; i < window.down.size; i++) {

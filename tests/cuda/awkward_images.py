@@ -33,4 +33,8 @@ IMAGES = {
         Sample(normal(*shape), normal(shape[1]), normal(shape[1]), normal(*shape), relu=True, eps=0.1)
         for shape in ((2, 5), (67, 3), (33, 16), (300, 264), (2, 3, 8), (3, 2, 9), (2, 5, 7, 1), (4, 3, 24, 32))
     ],
+    "group_norm": [
+        Sample(normal(*shape), groups, normal(shape[1]), normal(shape[1]), eps=0.1)
+        for shape, groups in (((2, 6), 3), ((1, 5, 7), 1), ((3, 24, 4, 8), 4), ((2, 4, 33, 17), 2), ((37, 16, 3), 16))
+    ],
 }
