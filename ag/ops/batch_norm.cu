@@ -54,7 +54,8 @@ batch_norm_statistics(const wide* parts, wide* stats, wide* variance, int count,
 }
 
 // The same of running statistics.
-extern "C" __global__ void batch_norm_running(const real* mean, const real* variance, wide* stats, int width, wide eps) {
+extern "C" __global__ void batch_norm_running(const real* mean, const real* variance, wide* stats, int width,
+                                              wide eps) {
   const int channel = blockIdx.x * blockDim.x + threadIdx.x;
   if (channel >= width) return;
   stats[channel] = widen(mean[channel]);

@@ -20,9 +20,8 @@ template <int N, bool LAST> struct Walk {
   template <class F> __device__ void each(F body) const {
     const int units = LAST ? images.rows : images.rows / N, block = blockIdx.y;
     const int end = units * (block + 1ll) / gridDim.y;
-    for (int i = units * static_cast<long long>(block) / gridDim.y + threadIdx.y; inside() && i < end; i += blockDim.y) {
-      body(at(i));
-    }
+    int i = units * static_cast<long long>(block) / gridDim.y + threadIdx.y;
+    for (; inside() && i < end; i += blockDim.y) body(at(i));
   }
 
   __device__ long long at(int unit) const {

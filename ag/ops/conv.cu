@@ -23,8 +23,8 @@ struct Conv {
   int width, outputs, group;  // channels of a group, of x and of y, and its number
   const real *x, *w, *y;
 
-  __device__ Conv(const Window& window, const real* x, bool x_last, const real* w, const real* y, bool y_last, int width,
-                  int outputs, int groups, int group)
+  __device__ Conv(const Window& window, const real* x, bool x_last, const real* w, const real* y, bool y_last,
+                  int width, int outputs, int groups, int group)
       : window(window), x_layout(x_last, width, window.down.pixels, window.across.pixels),
         y_layout(y_last, outputs, window.down.places, window.across.places), width(width / groups),
         outputs(outputs / groups), group(group), x(x), w(w), y(y) {}
@@ -218,8 +218,8 @@ conv_inputs_vjp(const real* g, bool g_last, const real* w, real* out, bool out_l
   });
 }
 
-// The gradient of w: to `out`, or of each of several parts of the places to its part of `parts`, which is not null then.
-// Blocks: (tiles of a group's outputs, tiles of its weights, groups times parts).
+// The gradient of w: to `out`, or of each of several parts of the places to its part of `parts`, which is then not
+// null. Blocks: (tiles of a group's outputs, tiles of its weights, groups times parts).
 extern "C" __global__ void __launch_bounds__(256, 2)
 conv_weights_vjp(const real* g, bool g_last, const real* x, bool x_last, wide* parts, real* out, int beta, int outputs,
                  int groups, int images, int width, int height, int breadth, int tall, int broad, int down, int across,

@@ -28,7 +28,8 @@ group_norm_forward(const real* x, const real* gain, const real* shift, real* out
     if (threadIdx.x == 0) stats[blockIdx.x * 2ll] = mean, stats[blockIdx.x * 2ll + 1] = inverse;
     for (int at = threadIdx.x * N; at < width; at += blockDim.x * N) {
       const int channel = first + at / length;
-      const wide slope = gain ? inverse * widen(gain[channel]) : inverse, start = shift ? widen(shift[channel]) : wide(0);
+      const wide slope = gain ? inverse * widen(gain[channel]) : inverse;
+      const wide start = shift ? widen(shift[channel]) : wide(0);
       const Pack<N> pack = load<N>(x + at);
       wide values[N];
 #pragma unroll

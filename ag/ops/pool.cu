@@ -103,8 +103,8 @@ pool_largest(const real* x, bool x_last, real* out, int beta, bool out_last, uns
 
 extern "C" __global__ void __launch_bounds__(256, 2)
 pool_largest_vjp(const real* g, bool g_last, const unsigned char* tap_bytes, const int* tap_numbers, bool tap_last,
-                 real* out, int beta, bool out_last, int images, int width, int height, int breadth, int tall, int broad,
-                 int down, int across, int above, int left, int apart, int aside) {
+                 real* out, int beta, bool out_last, int images, int width, int height, int breadth, int tall,
+                 int broad, int down, int across, int above, int left, int apart, int aside) {
   const Window window = {{tall, down, above, apart, height}, {broad, across, left, aside, breadth}};
   const int rows = window.down.places, columns = window.across.places;
   const Layout from(g_last, width, rows, columns), taps(tap_last, width, rows, columns);
