@@ -119,15 +119,18 @@ class BatchNorm(Module):
             raise ValueError(f"{where(type(self).__name__)}: expected an input of {expected} axes; got shape {x.shape}")
         running = None if self.running_mean is None else (self.running_mean, self.running_var)
         training = self.training or running is None
-        momentum = self._momentum() if self.training and running else 0.0
-        return ag.batch_norm(x, self.weight, self.bias, residual, running, training, momentum, self.eps, relu)
+        tracks = self.training and running is not None
+        momentum = self._momentum() if tracks else 0.0
+        y = ag.batch_norm(x, self.weight, self.bias, residual, running, training, momentum, self.eps, relu)
+        if tracks and not recomputing():  # only now: where memory ran out, nothing was tracked
+            count: Any = self.num_batches_tracked
+            count += 1
+        return y
 
     def _momentum(self) -> float:
-        """For the batch that comes, which is counted."""
+        """For the batch that comes."""
         count: Any = self.num_batches_tracked
-        if not recomputing():
-            count += 1
-        return 1 / float(count) if self.momentum is None else self.momentum
+        return 1 / (float(count) + 1) if self.momentum is None else self.momentum
 
     def extra_repr(self) -> str:
         options = f"eps={self.eps}, momentum={self.momentum}, affine={self.weight is not None}"

@@ -50,9 +50,12 @@ def batch_stats_kernel(x: Any, eps: float, *, stats: Out, variance: Out) -> None
 
 
 @kernel
-def track_kernel(value: Any, momentum: float, factor: float, *, out: Out) -> None:
-    """out becomes out + momentum (factor value - out); its beta is 1"""
-    out.array[...] += momentum * (factor * value - out.array)
+def track_kernel(
+    mean: Any, variance: Any, momentum: float, factor: float, *, running_mean: Out, running_variance: Out
+) -> None:
+    """Both move by `momentum` towards the batch's mean, and its variance times `factor`; their beta is 1"""
+    running_mean.array[...] += momentum * (mean - running_mean.array)
+    running_variance.array[...] += momentum * (factor * variance - running_variance.array)
 
 
 @kernel
@@ -136,15 +139,15 @@ def batch_norm(
     if training:
         variance = scratch.empty(x.shape[1:2], like=x, dtype=wide(x.dtype))
         batch_stats_kernel(x, eps, stats=Out(stats), variance=Out(variance))
-        if running is not None and not recomputing():
-            track_kernel(stats[0], momentum, 1.0, out=Out(running[0], 1))
-            track_kernel(variance, momentum, count / (count - 1), out=Out(running[1], 1))
     elif running is None:
         raise ValueError(f"{where('batch_norm')}: expected running statistics, since it is not in training; got none")
     else:
         running_stats_kernel(*running, eps, stats=Out(stats))
     y = scratch.alike(x)
     batch_norm_kernel(x, stats, gain, shift, residual, relu, out=Out(y))
+    if training and running is not None and not recomputing():  # last: where memory runs out, nothing was tracked
+        outs = {"running_mean": Out(running[0], 1), "running_variance": Out(running[1], 1)}
+        track_kernel(stats[0], variance, momentum, count / (count - 1), **outs)
     return y, (x, stats, gain, shift, residual, relu, training, True)
 
 

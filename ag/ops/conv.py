@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from ag import kernels
 from ag.op import op, where
 from ag.ops.window import Pair, Window, check_images, window
 from ag.sample import Sample, normal
 from ownt import Tensor, scratch
 from ownt import device as devices
 from ownt.kernel import Out, kernel
-from ownt.layout import TO_LAST
 
 
 def _by_group(array: Any, groups: int) -> Any:
@@ -56,6 +54,12 @@ def conv_weight_vjp(g: Any, x: Any, window: Window, groups: int, *, out: Out) ->
         (rows, columns), (down, across) = window.under((i, j), x.shape[2:])
         share = xp.einsum("ngohw,ngchw->goc", slopes[:, :, :, down, across], given[:, :, :, rows, columns])
         out[:, :, i, j].store(share.reshape(out.array.shape[:2]))
+
+
+@kernel
+def conv_bias_vjp(g: Any, *, out: Out) -> None:
+    """Shapes: g (N, O, OH, OW), out (O,)"""
+    out.store(g.sum((0, 2, 3)))
 
 
 @conv_kernel.operations
@@ -112,11 +116,7 @@ def conv2d(
 def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     x, w, _, slide, groups, _ = saved
     if db:
-        last = g.transpose(TO_LAST)
-        if last.is_contiguous:
-            kernels.sum_to(last.view((-1, g.shape[1])), out=db.out())
-        else:
-            kernels.sum_to(g, out=db.out().view((-1, 1, 1)))
+        conv_bias_vjp(g, out=db.out())
     if dw:
         conv_weight_vjp(g, x, slide, groups, out=dw.out())
     if dx:

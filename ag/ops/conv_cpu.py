@@ -7,7 +7,8 @@ from typing import Any, final
 
 import numpy
 
-from ag.ops.conv import conv_input_vjp, conv_kernel, conv_weight_vjp
+from ag import kernels
+from ag.ops.conv import conv_bias_vjp, conv_input_vjp, conv_kernel, conv_weight_vjp
 from ag.ops.conv_tiles_cpu import DEPTH, PIXELS, SLICES, SUMMED, correlate, slide, to_panels
 from ag.ops.window import Window
 from ownt import Tensor, scratch, threads
@@ -178,3 +179,11 @@ def _(g: Any, x: Any, window: Window, groups: int, *, out: Out) -> tuple[Callabl
     plan = _Plan(_products(g, out.array))
     plan.sums(g, x, window, groups, out)
     return _in_order, (plan.calls,)
+
+
+@conv_bias_vjp.on("cpu", "float32", "float64")
+def _(g: Any, *, out: Out) -> Call:
+    last = _last(g)
+    if last is None:
+        return kernels.sum_to.bind(g, out=out.view((-1, 1, 1)))
+    return kernels.sum_to.bind(last.reshape(-1, g.shape[1]) if g.size else last, out=out)

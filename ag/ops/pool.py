@@ -32,7 +32,8 @@ def max_pool_kernel(x: Any, window: Window, *, out: Out, tap: Out) -> None:
 
 @kernel
 def max_pool_vjp(g: Any, tap: Any, window: Window, *, out: Out) -> None:
-    """out, which holds zeros or what to add to, gains g where the largest was"""
+    """out = g where the largest was, and 0 elsewhere"""
+    out.store(0)
     for number, place in enumerate(window.taps()):
         (rows, columns), (down, across) = window.under(place, out.array.shape[2:])
         share = devices.module(g).where(tap == number, g, 0)
@@ -52,7 +53,8 @@ def avg_pool_kernel(x: Any, window: Window, padded: bool, *, out: Out) -> None:
 
 @kernel
 def avg_pool_vjp(g: Any, window: Window, padded: bool, *, out: Out) -> None:
-    """out, which holds zeros or what to add to, gains each pixel's share of g"""
+    """out = each pixel's share of g"""
+    out.store(0)
     g = g * _shares(devices.module(g), g.dtype, window, padded, out.array.shape[2:])
     for place in window.taps():
         (rows, columns), (down, across) = window.under(place, out.array.shape[2:])
@@ -107,7 +109,7 @@ def max_pool2d(x: Tensor, kernel_size: Pair, stride: Pair | None = None, padding
 
 @max_pool2d.vjp
 def _(g: Tensor, saved: Any, dx: Any) -> None:
-    max_pool_vjp(g, *saved, out=dx.out(zero=True))
+    max_pool_vjp(g, *saved, out=dx.out())
 
 
 @op
@@ -126,7 +128,7 @@ def avg_pool2d(
 
 @avg_pool2d.vjp
 def _(g: Tensor, saved: Any, dx: Any) -> None:
-    avg_pool_vjp(g, *saved, out=dx.out(zero=True))
+    avg_pool_vjp(g, *saved, out=dx.out())
 
 
 max_pool2d.samples = [

@@ -37,11 +37,13 @@ def largest(x, window, y, tap):
                     first = False
 
 
-@compiled("void(real[:, :, :, ::1], uint8[:, :, :, ::1], int64[::1], real[:, :, :, ::1])", parallel=True)
-def scattered(g, tap, window, dx):
+@compiled("void(real[:, :, :, ::1], uint8[:, :, :, ::1], int64[::1], real[:, :, :, ::1], int64)", parallel=True)
+def scattered(g, tap, window, dx, beta):
     images, high, wide, width = g.shape
     tall, broad, down, across, above, left, apart, aside = window
     for image in prange(images):  # windows overlap, but those of two images do not
+        if not beta:
+            dx[image] = g.dtype.type(0)
         for p in range(high):
             for q in range(wide):
                 slope, which = g[image, p, q], tap[image, p, q]
@@ -78,4 +80,4 @@ def _(g: Any, tap: Any, window: Window, *, out: Out) -> tuple[Callable[..., None
     arrays = _last(g, tap, out.array)
     if arrays is None or tap.dtype != numpy.uint8:
         return None
-    return scattered[g.dtype, g.size > HEAVY], (*arrays[:2], _numbers(window), arrays[2])
+    return scattered[g.dtype, g.size > HEAVY], (*arrays[:2], _numbers(window), arrays[2], out.beta)

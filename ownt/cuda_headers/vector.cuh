@@ -35,3 +35,12 @@ template <int N> __device__ inline void store(real* to, const wide (&values)[N],
 template <class... P> __device__ inline bool aligned(const P*... pointers) {
   return ((reinterpret_cast<unsigned long long>(pointers) | ... | 0ull) & 15) == 0;
 }
+
+template <int N> struct Size {
+  static constexpr int VALUE = N;
+};
+
+// body(Size<N>()) with as many numbers as may be read together, of rows of `width`, FULL or 1
+template <class F> __device__ inline void by_pack(bool aligned, int width, F body) {
+  aligned && width % FULL == 0 ? body(Size<FULL>()) : body(Size<1>());
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from awkward_attention import ATTENTION
 from awkward_data import DATA
+from awkward_images import IMAGES
 
 from ag.sample import Sample, between, fixed, integers, normal
 
@@ -51,4 +52,5 @@ AWKWARD = {
     ],
     **ATTENTION,
     **DATA,
+    **IMAGES,
 }

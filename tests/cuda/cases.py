@@ -6,15 +6,19 @@ The samples of every op are cases. Kernels that no op launches have a case here:
 @case
 def adamw(place): ...          # makes tensors with place.tensor(values), returns arrays to be compared
 ```
+
+here, or in a file `<what>_cases.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from awkward import AWKWARD
@@ -182,3 +186,7 @@ def launched(name: str) -> frozenset:
     for dtype in FLOATS if found else ():  # what launches none shows nothing in other dtypes
         found |= compare(name, dtype)
     return frozenset(found)
+
+
+for _path in sorted(Path(__file__).parent.glob("*_cases.py")):
+    importlib.import_module(_path.stem)
