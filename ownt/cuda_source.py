@@ -26,7 +26,7 @@ from ownt import dtype as dtypes
 from ownt.cuda_signature import FLOATS, REAL, Parameter, Signature, signatures
 from ownt.dtype import DType
 
-__all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "in_order", "options"]
+__all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "options"]
 
 HEADERS = Path(__file__).parent / "cuda_headers"
 PLAIN_SHARED_BYTES = 48 << 10  # of shared memory that a block gets without being granted more
@@ -234,16 +234,6 @@ def _taker(parameter: Parameter, device: devices.Device, real: DType) -> Callabl
         return value
 
     return array if parameter.pointer else number
-
-
-def in_order(*calls: tuple[Callable[..., None], tuple]) -> tuple[Callable[..., None], tuple]:
-    """What a binder of several launches, (function, arguments) each, returns."""
-    return _run_in_order, calls
-
-
-def _run_in_order(*calls: tuple[Callable[..., None], tuple]) -> None:
-    for function, arguments in calls:
-        function(*arguments)
 
 
 def options(dtype: Any, architecture: str = "") -> tuple[str, ...]:
