@@ -12,15 +12,17 @@ import contextlib
 import functools
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.arena import Arena
 from ownt.cublaslt import CublasLt
+from ownt.cuda_graph import Graph, captured
 from ownt.cuda_source import Run, Source, compile_with_cupy
 from ownt.indexing import is_basic
+from ownt.launch import Launch
 from ownt.layout import by_strides
 from ownt.pinned import Ring
 from ownt.report import human_bytes
@@ -38,7 +40,6 @@ class Cuda(devices.Device):
 
     index:        its number, as CUDA counts the GPUs
     architecture: what code for it is compiled for, such as "sm_90"
-    stream:       the one that all is launched to; threads that make tensors have it as CuPy's current one
     pool:         keeps what a model gives back, for the next request: the driver would wait for the GPU each time
     """
 
@@ -55,13 +56,21 @@ class Cuda(devices.Device):
         self.may_allocate = True  # whether references may take memory for what they compute on the way
         self._runtime = cupy.cuda.runtime
         self._ring = Ring(cupy.cuda)
-        with self._chosen():
-            self.stream = cupy.cuda.Stream(non_blocking=True)
+        with self.chosen():
+            self._stream = cupy.cuda.Stream(non_blocking=True)
 
     # where it works
 
+    @property
+    def stream(self) -> Any:
+        """The stream that all is launched to; threads that make tensors have it as CuPy's current one.
+
+        For a thread that captures its launches, the one that takes note of them: see ownt.cuda_graph.
+        """
+        return state.capturing.get(self, self._stream)
+
     @contextlib.contextmanager
-    def _chosen(self) -> Iterator[None]:
+    def chosen(self) -> Iterator[None]:
         """Have the runtime mean this GPU."""
         before = self._runtime.getDevice()
         if before != self.index:
@@ -72,13 +81,20 @@ class Cuda(devices.Device):
             if before != self.index:
                 self._runtime.setDevice(before)
 
+    def here(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(*arguments) with the runtime meaning this GPU: the cheap way, for each launch."""
+        if self._runtime.getDevice() == self.index:
+            return function(*arguments)
+        with self.chosen():
+            return function(*arguments)
+
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """This GPU and its stream are CuPy's current ones inside; the stream stays this thread's for this GPU.
 
         What was launched to the stream that was current before, as when CuPy made an array, comes first.
         """
-        with self._chosen():
+        with self.chosen():
             before = self.xp.cuda.get_current_stream()
             if before != self.stream:
                 self.stream.wait_event(before.record())
@@ -95,21 +111,25 @@ class Cuda(devices.Device):
         return contextlib.nullcontext()
 
     def synchronize(self) -> None:
-        self.stream.synchronize()
+        self._stream.synchronize()
 
     # kernels
 
     def compile(self, source: Source, dtype: Any) -> Callable[[str], Run]:
         """The kernels of a source by name; see ownt.cuda_source. Raises: RuntimeError with the compiler's messages."""
         hopper = self.architecture == "sm_90"
-        with self._chosen():
-            return compile_with_cupy(source, dtype, "sm_90a" if hopper else "", self.stream)
+        with self.chosen():
+            made = compile_with_cupy(source, dtype, "sm_90a" if hopper else "", lambda: self.stream)
+        return lambda name: functools.partial(self.here, self.here(made, name))
+
+    def graph(self, launches: Sequence[Launch]) -> Graph:
+        return captured(self, launches)
 
     @functools.cached_property
     def gemm(self) -> CublasLt:
         """Its library of matrix products. Raises: RuntimeError where there is none."""
-        with self._chosen():
-            return CublasLt(self.pointer, self.stream.ptr)
+        with self.chosen():
+            return CublasLt(self.pointer, lambda: self.stream.ptr, here=self.here)
 
     # memory
 
@@ -185,7 +205,7 @@ class Cuda(devices.Device):
 
     def _temporary(self, size_bytes: int) -> Any:
         """Memory for what a reference computes on the way, as CuPy's allocators give it; its owner is a Block."""
-        if not self.may_allocate:
+        if not self.may_allocate or self in state.capturing:
             raise RuntimeError(
                 f"device {self.name!r}: expected no allocations; got one of {size_bytes:,} bytes, in a reference or "
                 "a copy of strides"
@@ -211,6 +231,7 @@ class Cuda(devices.Device):
 
     def to_host(self, array: Any) -> Any:
         """A copy, once all is done that was launched before."""
+        self._check_waits("a value is read")
         order, back = by_strides(array)
         with self.quiet():
             whole = array.transpose(order)
@@ -253,8 +274,14 @@ class Cuda(devices.Device):
             self._send(brought, source)
         return brought
 
+    def _check_waits(self, what: str) -> None:
+        """Raises: RuntimeError in a capture, of what cannot be part of a graph."""
+        if self in state.capturing:
+            raise RuntimeError(f"{what}, by the program")
+
     def _send(self, target: Any, values: Any) -> None:
         """target[...] = values, of the host."""
+        self._check_waits("a value is sent to the GPU")
         xp = devices.cpu.xp
         order, _ = by_strides(target)
         whole = target.transpose(order)

@@ -25,6 +25,7 @@ from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_signature import FLOATS, REAL, Parameter, Signature, signatures
 from ownt.dtype import DType
+from ownt.launch import nothing
 
 __all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "options"]
 
@@ -242,11 +243,13 @@ def options(dtype: Any, architecture: str = "") -> tuple[str, ...]:
     return ("-std=c++17", f"-Dreal={REAL[dtypes.get(dtype).name]}", *chosen)
 
 
-def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stream: Any = None) -> Callable[[str], Run]:
+def compile_with_cupy(
+    source: Source, dtype: DType, architecture: str = "", stream: Callable[[], Any] = nothing
+) -> Callable[[str], Run]:
     """The kernels of a source by name, compiled for the CUDA device that is current: what `device.compile` returns.
 
     architecture: "sm_90a" for what only Hopper has; else CuPy's choice for the device
-    stream:       the cupy.cuda.Stream that they run on; None for that which is current when they are launched
+    stream:       gives, at each launch, the cupy.cuda.Stream that it is for; None for that which is current then
 
     Raises: RuntimeError with the compiler's messages.
     """
@@ -271,7 +274,7 @@ def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stre
                     kernel.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes
                 )
                 granted = shared_bytes
-            kernel(grid, block, arguments, shared_bytes, stream)
+            kernel(grid, block, arguments, shared_bytes, stream())
 
         return run
 

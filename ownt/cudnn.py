@@ -148,6 +148,7 @@ class Plan:
         places = {number: device.pointer(array) for number, array in enumerate(arrays, 1)}
         try:
             with device.working():
+                self._handle.follow()
                 self._execute(places, device.pointer(workspace), handle=self._handle.number)
         except RuntimeError as error:
             shapes = ", ".join(str(array.shape) for array in arrays)
@@ -170,8 +171,16 @@ class _Handle:
         self._plans: dict[Any, Plan | None] = {}
         with device.working():
             self.number = self._frontend.create_handle()
-            self._frontend.set_stream(handle=self.number, stream=device.stream.ptr)
+        self._stream = 0
+        self.follow()
         weakref.finalize(self, self._frontend.destroy_handle, self.number).atexit = False  # the driver may be gone
+
+    def follow(self) -> None:
+        """Have it work on the stream that this thread launches to."""
+        stream = self.device.stream.ptr
+        if stream != self._stream:
+            self._frontend.set_stream(handle=self.number, stream=stream)
+            self._stream = stream
 
     def plan(self, describe: Describe, layouts: tuple[Layout, ...], options: dict[str, Any]) -> Plan | None:
         """The plan of a graph; None, and a warning that says why, if cuDNN does not serve it."""

@@ -10,7 +10,7 @@ import importlib
 import math
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy
@@ -22,6 +22,10 @@ from ownt.thread import state
 
 class DeviceError(RuntimeError):
     """A device that was asked for cannot be used here; the message says why, and what to do about it."""
+
+
+class CaptureError(RuntimeError):
+    """Launches cannot be made one; the message names the kernel, and why."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -105,6 +109,13 @@ class Device:
     def export(self, array: Any, owner: Any) -> Any:
         """The array for other libraries: it keeps `owner` alive."""
         return numpy.asarray(_Export(array, owner)).view(array.dtype)  # NumPy's protocol has no name for bfloat16
+
+    def graph(self, launches: Sequence[Any]) -> Callable[[], None] | None:
+        """What does all that launches do, given addresses and numbers now; None where there is nothing of the kind.
+
+        Raises: CaptureError for a launch that cannot be part of it.
+        """
+        return None
 
     def synchronize(self) -> None:
         """Wait until all that was launched is done."""

@@ -46,7 +46,7 @@ class Generator:
                 self.offset += count
         position = devices.cpu.xp.array((key, offset), "uint64")
         if state.recording is not None:
-            state.recording.draw(position)
+            state.recording.draw(position, offset)
         return position
 
     @property
