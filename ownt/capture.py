@@ -146,6 +146,11 @@ class Recording:
         return not self.spoiled and self._changes == _changes and self.arena.has(self._runs)
 
     @property
+    def is_graph(self) -> bool:
+        """Whether its replays are one launch."""
+        return self._graph is not None
+
+    @property
     def is_untold(self) -> bool:
         """Whether it cannot tell the timeline that is recorded what its replay would hold."""
         return self._told is None and self.arena.device.ledger.timeline is not None

@@ -92,9 +92,9 @@ def test_a_graph_goes_with_its_recording(graphs):
     for number in range(3):
         step(*batch(model, number))
     recording = step._made[0].recording
-    assert recording._graph is graphs[0]
+    assert recording.is_graph
     recording.forget()
-    assert recording._graph is None and not recording.launches
+    assert not recording.is_graph and not recording.launches
     step(*batch(model, 3))
     assert "has changed" in step.why_not and len(graphs) == 1
     step(*batch(model, 4))
