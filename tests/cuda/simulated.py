@@ -8,7 +8,6 @@ with ownt.device.use(simulated): ...      # what is made here, and computed from
 from __future__ import annotations
 
 import contextlib
-import copy
 import ctypes
 import functools
 import math
@@ -152,7 +151,7 @@ def _fixed(part):
         return type(part)(*made) if hasattr(part, "_fields") else type(part)(made)
     if isinstance(part, dict):
         return {name: _fixed(value) for name, value in part.items()}
-    return copy.copy(part) if isinstance(part, numpy.ndarray) else part
+    return part.copy() if isinstance(part, numpy.ndarray) else part
 
 
 def _value(argument):
