@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from awkward_attention import ATTENTION
+from awkward_attention import ATTENTION, CACHED
 
 from ag.sample import Sample, between, normal
 
@@ -23,4 +23,5 @@ AWKWARD = {
     },
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
     **ATTENTION,
+    "cached_attention": CACHED,
 }

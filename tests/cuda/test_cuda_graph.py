@@ -158,3 +158,24 @@ def test_a_launch_that_fails_in_a_capture_is_named_and_replayed_as_ever(monkeypa
     with pytest.warns(RuntimeWarning, match="because of .*: it takes 8 bytes of memory") as said:
         run = alike(lambda run: steps(run, range(4)), there(mlp))
     assert len(said) == 1 and run.whys == [FIRST, "", "", ""]
+
+
+def test_new_tokens_are_a_graph(graphs):
+    """One token more each time, from a cache: as the CPU chooses them, past a whole block too."""
+    model, found = gpt(), []
+    for place in ("cpu", "simulated"):
+        decoder = nn.generate.Decoder(model.to(place), batch=2)
+        source = nn.generate.stream(model, [[1, 2], [3, 4]], temperature=0, decoder=decoder)
+        found.append([next(source) for _ in range(10)])
+    assert found[0] == found[1]
+    assert [graph.launched for graph in graphs] == [5]  # 8 tokens of context: 2 read, 1 recorded, then the graph
+
+
+@pytest.mark.parametrize("start", [-1, 7, 1 << 40])
+def test_new_positions_without_room_are_nan_and_not_kept(start):
+    """On a device where a look at `start` would wait for all that was launched."""
+    with devices.use(simulated):
+        keys, values = ownt.zeros((1, 2, 8, 4)), ownt.zeros((1, 2, 8, 4))
+        with ag.no_grad():
+            y = ag.cached_attention(ownt.ones((1, 2, 24)), keys, values, ownt.asarray(start))
+    assert np.isnan(y.numpy()).all() and not keys.numpy().any() and not values.numpy().any()
