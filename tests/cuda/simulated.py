@@ -33,7 +33,12 @@ def _made(function, *arguments, **options):
 
 
 class SimulatedArray(numpy.ndarray):
-    """An array of the simulated device."""
+    """An array of the simulated device; one of its numbers is an array, too, as CuPy's are."""
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        key = key if isinstance(key, tuple) else (key,)
+        return found if isinstance(found, SimulatedArray) else super().__getitem__((..., *key))
 
 
 class Module:
@@ -89,6 +94,9 @@ class Simulated(devices.Device):
         if type(values) is SimulatedArray and dtype in (None, values.dtype):
             return values
         return numpy.array(values, dtype).view(SimulatedArray)
+
+    def write(self, array, key, value):
+        array[key] = self.bring(value)
 
     def bring(self, value):
         return self.from_host(value) if devices.is_array(value) else value
