@@ -19,7 +19,7 @@ from ownt import memory
 from ownt.arena import Arena
 from ownt.heap import Block
 from ownt.kernel import Out
-from ownt.launch import Launch, nothing
+from ownt.launch import CaptureError, Launch, nothing
 from ownt.ledger import Account, Log
 from ownt.random import generator
 from ownt.tensor import Tensor, wrap
@@ -206,7 +206,7 @@ class Recording:
         place = self.arena.device
         try:
             self._graph = place.graph(self.launches)
-        except devices.CaptureError as error:
+        except CaptureError as error:
             kernel = str(error).partition(":")[0]
             if kernel not in _warned:
                 _warned.add(kernel)

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, final
 
 from ownt import device as devices
-from ownt.device import CaptureError, Device
+from ownt.device import Device
 from ownt.kernel import Out
-from ownt.launch import Launch
+from ownt.launch import CaptureError, Launch
 from ownt.thread import state
 
 

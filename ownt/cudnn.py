@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, final
 
 from ownt import device as devices
 from ownt.calls import Calls
+from ownt.launch import nothing
 
 enabled = True  # False for runs whose bits must be the same: cuDNN's gradient of attention sums in no fixed order
 
@@ -64,7 +65,9 @@ def missing() -> str:
 
 
 def serves(device: Any) -> bool:
-    """Whether a device has cuDNN. Says once why it has not, where that is a GPU."""
+    """Whether a device has cuDNN. Says once why it has not, where that is a GPU; without data, GPUs are taken to."""
+    if enabled and not device.runs():
+        return True
     if not enabled or getattr(device, "stream", None) is None:
         return False
     if missing():
@@ -220,6 +223,9 @@ def add(calls: Calls, describe: Describe, arrays: Sequence[Any], **options: Any)
     device: Any = devices.of(arrays[0])
     if not serves(device) or any(device.pointer(array) % ALIGN for array in arrays):
         return False
+    if not device.runs():
+        calls.add(nothing)  # its workspace is not known
+        return True
     handle = _handles.by_device.get(device)
     if handle is None:
         handle = _handles.by_device[device] = _Handle(device)

@@ -11,9 +11,8 @@ from cuda_host import Stream, numbers
 
 import ownt
 from ownt import cuda_graph
-from ownt import device as devices
 from ownt.cuda import Cuda
-from ownt.launch import Launch
+from ownt.launch import CaptureError, Launch
 from ownt.thread import state
 
 
@@ -93,7 +92,7 @@ def reference(gpu, array):
 )
 def test_what_cannot_be_captured_is_named_and_leaves_no_trace(gpu, refused, why):
     array, stream, current = empty(), gpu.stream, Stream.current
-    with pytest.raises(ownt.device.CaptureError, match=f"the kernel: .*{why}"):
+    with pytest.raises(CaptureError, match=f"the kernel: .*{why}"):
         gpu.graph([add(gpu, array, 1), Launch("the kernel", refused(gpu, array), ())])
     assert gpu.stream is stream and Stream.current is current and not state.capturing
     with gpu.quiet():
@@ -102,7 +101,7 @@ def test_what_cannot_be_captured_is_named_and_leaves_no_trace(gpu, refused, why)
 
 def test_an_array_of_the_host_would_not_be_seen_to_change(gpu):
     for bound in (numpy.zeros(2),), ((len, (empty(), numpy.zeros(2))),), ({"out": [numpy.zeros(2)]},):
-        with pytest.raises(devices.CaptureError, match="the kernel: it takes an array that is not on cuda"):
+        with pytest.raises(CaptureError, match="the kernel: it takes an array that is not on cuda"):
             gpu.graph([Launch("the kernel", print, bound)])
     cuda_graph.check(gpu, [Launch("the kernel", print, (empty(), 3, None, "text", {"out": ownt.kernel.Out}))])
 
@@ -112,9 +111,9 @@ def test_a_capture_that_comes_to_nothing_is_an_error(gpu, monkeypatch):
         raise gpu.xp.cuda.runtime.CUDARuntimeError(901)
 
     monkeypatch.setattr(Stream, "end_capture", fail)
-    with pytest.raises(devices.CaptureError, match="no kernel by itself: "):
+    with pytest.raises(CaptureError, match="no kernel by itself: "):
         gpu.graph([add(gpu, empty(), 1)])
-    with pytest.raises(devices.CaptureError, match="the kernel: division by zero"):
+    with pytest.raises(CaptureError, match="the kernel: division by zero"):
         gpu.graph([Launch("the kernel", lambda: 1 / 0, ())])
     assert not state.capturing
 

@@ -98,7 +98,7 @@ def test_cupy_that_is_not_there_or_broken(monkeypatch, error, message):
 
 @pytest.mark.parametrize("name", ["cuda:", "cuda:x", "cuda:-1", "cudax", "gpu"])
 def test_names_that_are_none(name):
-    with pytest.raises(ValueError, match=r"unknown device .*: expected one of cpu, meta, cuda or cuda:1"):
+    with pytest.raises(ValueError, match=r"unknown device .*: expected one of cpu, meta, meta:cuda, cuda or cuda:1"):
         devices.get(name)
 
 

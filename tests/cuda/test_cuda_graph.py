@@ -15,6 +15,7 @@ import nn
 import ownt
 from ownt import device as devices
 from ownt import memory
+from ownt.launch import CaptureError
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=missing())
 MODELS = {
@@ -152,7 +153,7 @@ def test_a_launch_of_an_array_of_the_host_is_named_once_and_replayed_as_ever(gra
 
 def test_a_launch_that_fails_in_a_capture_is_named_and_replayed_as_ever(monkeypatch, unsaid):
     def graph(launches):
-        raise devices.CaptureError(f"{launches[2].name}: it takes 8 bytes of memory")
+        raise CaptureError(f"{launches[2].name}: it takes 8 bytes of memory")
 
     monkeypatch.setattr(simulated, "graph", graph)
     with pytest.warns(RuntimeWarning, match="because of .*: it takes 8 bytes of memory") as said:
