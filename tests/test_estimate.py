@@ -259,7 +259,7 @@ def test_a_resnet_of_half_precision_on_a_gpu_and_the_largest_batch():
 
 @pytest.mark.parametrize("device", ["meta", "cuda:x", "gpu", "cudax"])
 def test_estimates_are_for_devices_that_compute(device):
-    model, loss, inputs = mlp()
+    _, loss, inputs = mlp()
     with pytest.raises(ValueError, match="expected the device cpu or cuda; got"):
         nn.estimate(loss, *inputs, device=device)
     with pytest.raises(InputError, match="expected the device cpu or cuda; got"):
