@@ -111,7 +111,7 @@ class Cuda(devices.Device):
         return contextlib.nullcontext()
 
     def synchronize(self) -> None:
-        self._stream.synchronize()
+        self.stream.synchronize()
 
     # kernels
 

@@ -26,13 +26,14 @@ class Graph:
     def __init__(self, place: Any, graph: Any) -> None:
         self._place = place
         self._graph = graph
+        self._stream = place.stream
 
     def __call__(self) -> None:
-        self._place.here(self._graph.launch, self._place.stream)
+        self._place.here(self._graph.launch, self._stream)
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            self._place.synchronize()  # it may be running
+            self._place.here(self._stream.synchronize)  # it may be running
 
 
 def captured(place: Any, launches: Sequence[Launch]) -> Graph:
