@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, final
 
-import numpy
-
 from ownt.cublaslt import WORKSPACE_BYTES
 from ownt.cuda import UNIT_BYTES, Cuda
-from ownt.device import Meta, MetaArray
+from ownt.device import Meta, MetaArray, cpu
 from ownt.launch import nothing
 from ownt.report import human_bytes
 
@@ -44,7 +42,7 @@ class _Products:
         return _Product(WORKSPACE_BYTES)
 
 
-device = Meta("meta:cuda", numpy, MetaCudaArray, special="scipy.special", align=UNIT_BYTES)
+device = Meta("meta:cuda", cpu.xp, MetaCudaArray, special="scipy.special", align=UNIT_BYTES)
 device.kernels = "cuda"
 device.chunk_bytes = Cuda.chunk_bytes
 device.gemm = _Products()
