@@ -27,50 +27,55 @@ _TO_REPLAY = 2  # steps before one is replayed: in the first, memory is given it
 
 
 def estimate(
-    function: Any, *inputs: Any, optimizer: Optimizer | None = None, accumulate: int = 1, title: str = ""
-) -> Report:
+    function: Any, *inputs: Any, optimizer: Optimizer | None = None, accumulate: int = 1, title: str = "",
+    device: str = "cpu",
+) -> Report:  # fmt: skip
     """The report of a training step: what it would hold, at the peak too, and who holds most then.
 
     function:  an nn.Step, or a function of the inputs that gives the loss; then the step is forward, backward and,
                if there is an optimizer, its update, in a plain loop
     inputs:    arrays or tensors, of which only shapes and dtypes count
     accumulate: batches like this one in a step
+    device:    that the step is to run on, "cpu" or "cuda", wherever the model is; none is needed
 
     Of the second step, in which the optimizer's state is there already. Model, optimizer and random numbers are left
     as they were; a model made under `ownt.device.use("meta")` takes no memory at all.
-    Raises: RuntimeError if the step reads a value, for there is none.
+    Raises: RuntimeError if the step reads a value, for there is none; ValueError for another device.
     """
+    place = without_data(device)
+    inputs = tuple(place.from_host(value) if isinstance(value, devices.MetaArray) else value for value in inputs)
     step = function if isinstance(function, Step) else None
     optimizer = optimizer if step is None else step.optimizer
     loss_function = function if step is None else step.loss_function
     nodes, tensors = _parts(loss_function, optimizer, inputs)
     unchanged = contextlib.nullcontext() if optimizer is None else optimizer.unchanged()
-    with _apart(), _without_data(nodes, tensors), unchanged:
+    with _apart(place), _without_data(place, nodes, tensors), unchanged:
         run: Callable[..., Any] = _plain(loss_function, nodes, optimizer)
         if step is not None:
             again = Step(loss_function, step.optimizer, max_norm=step.max_norm, fuse_optimizer=step.fuse_optimizer)
             run = again.accumulate
         for _ in range(1 if step is None else _TO_REPLAY):
-            with memory.record(device="meta"):
+            with memory.record(device=place):
                 run([inputs] * accumulate)
-        with memory.record(title, "meta") as timeline:
+        with memory.record(title, place) as timeline:
             run([inputs] * accumulate)
     return timeline.report
 
 
 def largest_batch(
     function: Any, inputs: Callable[[int], tuple[Any, ...]], budget: int, *, optimizer: Optimizer | None = None,
-    accumulate: int = 1,
+    accumulate: int = 1, device: str = "cpu",
 ) -> int:  # fmt: skip
     """The largest batch whose training step stays within a budget at its peak; 0 if not even one example does.
 
-    function, optimizer, accumulate: as for `estimate`
+    function, optimizer, accumulate, device: as for `estimate`
     inputs: of a batch of so many examples
     budget: bytes
     """
 
     def left(size: int) -> int:
-        return budget - estimate(function, *inputs(size), optimizer=optimizer, accumulate=accumulate).peak_bytes
+        options: dict[str, Any] = {"optimizer": optimizer, "accumulate": accumulate, "device": device}
+        return budget - estimate(function, *inputs(size), **options).peak_bytes
 
     least, rest = 1, left(1)
     if rest < 0:
@@ -121,10 +126,17 @@ def _parts(function: Any, optimizer: Optimizer | None, inputs: tuple[Any, ...]) 
     return list(nodes), list({id(tensor): tensor for tensor in tensors}.values())
 
 
+def without_data(device: str) -> devices.Device:
+    """The device on which nothing is computed that takes the memory another would. Raises: ValueError."""
+    kind, _, number = device.partition(":")
+    if device != "cpu" and (kind != "cuda" or not (number.isdecimal() or device == "cuda")):
+        raise ValueError(f"estimate: expected the device cpu or cuda; got {device!r}")
+    return devices.get("meta:cuda" if kind == "cuda" else "meta")
+
+
 @contextlib.contextmanager
-def _apart() -> Iterator[None]:
-    """The meta device as if nothing had been made on it yet, for what is made inside."""
-    meta = devices.meta
+def _apart(meta: devices.Device) -> Iterator[None]:
+    """A device without data as if nothing had been made on it yet, for what is made inside."""
     ledger, arena, position = meta.ledger, state.scratch.pop(meta, None), generator.state
     meta.ledger = Ledger()
     try:
@@ -138,18 +150,18 @@ def _apart() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without_data(nodes: list[Node], tensors: list[Tensor]) -> Iterator[None]:
-    """Tensors on the meta device, under their names in the ledger, and without gradients; put back at the end."""
+def _without_data(meta: devices.Device, nodes: list[Node], tensors: list[Tensor]) -> Iterator[None]:
+    """Tensors on a device without data, under their names in the ledger, and without gradients; put back at the end."""
     before = [(tensor, tensor._array, tensor._block) for tensor in tensors]
     slots = [(node.slot, node.slot.device, node.slot.tensor) for node in nodes if node.slot is not None]
     blocks: dict[int, Block] = {}
     try:
         for tensor, array, block in before:
-            made = _twin(array, block)
+            made = _twin(meta, array, block)
             tensor._array, tensor._block = made._array, blocks.setdefault(id(block), made._block)
             del made
         for slot, _, _ in slots:
-            slot.device, slot.tensor = devices.meta, None
+            slot.device, slot.tensor = meta, None
         yield
     finally:
         for tensor, array, block in before:
@@ -158,12 +170,12 @@ def _without_data(nodes: list[Node], tensors: list[Tensor]) -> Iterator[None]:
             slot.device, slot.tensor = device, grad
 
 
-def _twin(array: Any, block: Block) -> Tensor:
+def _twin(meta: devices.Device, array: Any, block: Block) -> Tensor:
     """A tensor without data like one there is."""
     if block.source is None:
-        return wrap(devices.meta.empty(array.shape, array.dtype), memory.external())
+        return wrap(meta.empty(array.shape, array.dtype), memory.external())
     account = block.account
     last = channels_last(array)
     shape = array.transpose(TO_LAST).shape if last else array.shape
-    made = memory.heap(devices.meta).empty(shape, array.dtype, account.kind, account.path, block.name)
+    made = memory.heap(meta).empty(shape, array.dtype, account.kind, account.path, block.name)
     return made.transpose(FROM_LAST) if last else made

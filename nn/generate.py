@@ -129,7 +129,7 @@ class Decoder:
         if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)
             with recording.again():
-                recording.replay(0, len(recording.launches))
+                recording.replay()
             self.cache.length += 1
         else:
             self._evaluate(self._record)

@@ -10,7 +10,7 @@ from typing import Any
 
 from nn import presets, resnet, train
 from nn.errors import InputError
-from nn.estimate import estimate, largest_batch
+from nn.estimate import estimate, largest_batch, without_data
 from nn.gpt import GPT
 from nn.step import Step
 from ownt import device as devices
@@ -37,6 +37,7 @@ class MemoryConfig:
     vocab_size: int | None = None  # tokens there are; by default 50257 for gpt2, else characters: 27, of a stream 65
     image: int = 224  # height and width of images
     dtype: str = "float32"  # or float64, bfloat16, float16: of parameters, gradients and activations
+    device: str = "cpu"  # or cuda, of which none is needed: workspaces of products and kernels differ
     optimizer: str | None = None  # sgd, adam, adamw, rmsprop or lion; the preset's by default
     checkpoint: bool = False  # compute blocks again in backward rather than keep what they computed
     budget: str | None = None  # such as 80GB: say the largest batch that stays within it, too
@@ -55,17 +56,21 @@ def run(config: MemoryConfig) -> int:
             raise InputError(f"expected {name} of 1 or more; got {value}")
     if config.dtype not in DTYPES:
         raise InputError(f"expected dtype among {', '.join(DTYPES)}; got {config.dtype!r}")
-    with devices.use(devices.meta):
-        step, inputs, size, accumulate = (_image_step if config.preset in RESNETS else _text_step)(config)
-    title = f"{config.preset}, batch {size}, {config.dtype}"
+    try:
+        place = without_data(config.device)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    with devices.use(place):
+        step, inputs, size, accumulate = (_image_step if config.preset in RESNETS else _text_step)(config, place)
+    title = f"{config.preset}, batch {size}, {config.dtype}, {config.device}"
     followed = min(accumulate, 2)  # the third and those after it are as the second
-    report = estimate(step, *inputs(size), accumulate=followed, title=title)
+    report = estimate(step, *inputs(size), accumulate=followed, title=title, device=config.device)
     print(f"{title}: a training step, estimated\n\n{report}")
     if followed < accumulate:
         more = human_bytes(sum(array.nbytes for array in inputs(size)))
         print(f"of {accumulate} batches whose gradients are added up, {followed}: each more takes {more} for its input")
     if budget is not None:
-        most = largest_batch(step, inputs, budget, accumulate=followed)
+        most = largest_batch(step, inputs, budget, accumulate=followed, device=config.device)
         print(f"largest batch within {human_bytes(budget)}: {most}" if most else f"no batch fits {human_bytes(budget)}")
     if config.html is not None:
         report.to_html(config.html)
@@ -73,7 +78,7 @@ def run(config: MemoryConfig) -> int:
     return 0
 
 
-def _text_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
+def _text_step(config: MemoryConfig, place: devices.Device) -> tuple[Step, Inputs, int, int]:
     """What `ownt train` does with a preset."""
     preset = presets.get(config.preset)
     tokens = 50257 if config.preset == "gpt2" else _CHARACTERS[preset.layout]
@@ -90,21 +95,21 @@ def _text_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
     step = Step(train.share_of_loss(model), train.make_optimizer(preset, model), max_norm=preset.grad_clip)
 
     def inputs(size: int) -> tuple[Any, ...]:
-        tokens = devices.meta.empty((size, shape.block_size), "int64")
-        return tokens, tokens, devices.meta.empty((), dtypes.wide(dtypes.get(config.dtype)))
+        tokens = place.empty((size, shape.block_size), "int64")
+        return tokens, tokens, place.empty((), dtypes.wide(dtypes.get(config.dtype)))
 
     return step, inputs, config.batch_size or preset.batch_size, preset.accumulate
 
 
-def _image_step(config: MemoryConfig) -> tuple[Step, Inputs, int, int]:
+def _image_step(config: MemoryConfig, place: devices.Device) -> tuple[Step, Inputs, int, int]:
     """A ResNet's."""
     model = RESNETS[config.preset]().to(dtype=config.dtype)
     preset = presets.TrainConfig(optimizer=_optimizer(config, "adamw"))
     step = Step(model.loss, train.make_optimizer(preset, model))
 
     def inputs(size: int) -> tuple[Any, ...]:
-        images = devices.meta.empty((size, 3, config.image, config.image), config.dtype)
-        return images, devices.meta.empty((size,), "int64")
+        images = place.empty((size, 3, config.image, config.image), config.dtype)
+        return images, place.empty((size,), "int64")
 
     return step, inputs, config.batch_size or 8, 1
 

@@ -163,12 +163,13 @@ class Step:
             for target, value in zip(ours, theirs, strict=True):
                 if type(value) is Tensor:
                     devices.of(target.array).write(target.array, ..., value.array)
-        recording = recorded.recording
-        with recording.again():
-            recording.replay(0, recorded.split)
+
+        def count() -> None:
             for update in recorded.updates:
                 update.count(self.optimizer, 1.0)
-            recording.replay(recorded.split, len(recording.launches))
+
+        with recorded.recording.again():
+            recorded.recording.replay(recorded.split, count)
 
     def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
         """Run the step; keep the recording of it if it can be replayed."""

@@ -40,9 +40,14 @@ class Calls:
 
     def bound(self) -> Call:
         """What an override returns."""
-        return _in_order, (self._calls,)
+        return in_order(*self._calls)
 
 
-def _in_order(calls: list[Call]) -> None:
+def in_order(*calls: Call) -> Call:
+    """Calls as one, done one after the other."""
+    return _run, calls
+
+
+def _run(*calls: Call) -> None:
     for function, arguments in calls:
         function(*arguments)

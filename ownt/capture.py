@@ -1,4 +1,4 @@
-"""Capture: a step's launches recorded, to be run again without the program that made them.
+"""Capture: a step's launches recorded, to be run again without the program that made them; on a GPU, as one.
 
 A Recording is made while the step runs. It holds raw arrays and the scratch memory they lie in, but none of it is
 taken: between replays others use it. What is not done by launches is not repeated; where the framework can tell (a
@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 from ownt import device as devices
@@ -18,7 +19,7 @@ from ownt import memory
 from ownt.arena import Arena
 from ownt.heap import Block
 from ownt.kernel import Out
-from ownt.launch import Launch
+from ownt.launch import CaptureError, Launch, nothing
 from ownt.ledger import Account, Log
 from ownt.random import generator
 from ownt.tensor import Tensor, wrap
@@ -28,6 +29,7 @@ _TRANSIENT = ("gradient", "activation", "workspace")  # kinds of what a step tak
 _HOLDS = 4  # of a tensor that only a recording holds: its list, two variables and an argument
 _nobody = memory.external()
 _changes = 0
+_warned: set[str] = set()  # kernels of which was said that they cannot be part of a graph
 
 
 def changed() -> None:
@@ -55,6 +57,8 @@ class Recording:
         self._changes = -1
         arena.recordings.add(self)
         self._told: Any = None  # what a timeline was told while the step ran, if there was one
+        self._graph: Callable[[], None] | None = None
+        self._has_tried = False  # to make a graph
 
     # recording
 
@@ -115,6 +119,7 @@ class Recording:
             self.spoiled = what
             self.launches.clear()
             self.held.clear()
+            self._graph = None
 
     def forget(self) -> None:
         """Let go of the memory that launches are bound to: it is given back."""
@@ -156,6 +161,11 @@ class Recording:
         return not self.spoiled and self._changes == _changes and self.arena.has(self._runs)
 
     @property
+    def is_graph(self) -> bool:
+        """Whether its replays are one launch."""
+        return self._graph is not None
+
+    @property
     def is_untold(self) -> bool:
         """Whether it cannot tell the timeline that is recorded what its replay would hold."""
         return self._told is None and self.arena.device.ledger.timeline is not None
@@ -181,15 +191,42 @@ class Recording:
         if self.arena.device.ledger.timeline is not None:
             self.arena.device.ledger.timeline.again(self._told, began)
 
-    def replay(self, first: int, last: int) -> None:
-        """Run launches number first ... last - 1 again."""
+    def replay(self, split: int = 0, fill: Callable[[], None] = nothing) -> None:
+        """Run the launches again; `fill` puts down the numbers that those from number `split` on are to read.
+
+        On a GPU they are captured first, when nobody watches them, and launched as one CUDA graph from then on.
+        """
+        if state.launch is None and not self._has_tried:
+            self._has_tried = True
+            self._capture()
+        if state.launch is None and self._graph is not None:
+            fill()
+            self._graph()
+            return
+        self._run(self.launches[:split])
+        fill()
+        self._run(self.launches[split:])
+
+    def _run(self, launches: list[Launch]) -> None:
         outer = state.launch
         if outer is None:
-            for launch in self.launches[first:last]:
+            for launch in launches:
                 launch.function(*launch.bound)
             return
-        for launch in self.launches[first:last]:
+        for launch in launches:
             outer(launch)
+
+    def _capture(self) -> None:
+        """Make a graph of the launches, where the device has graphs; say so if that cannot be."""
+        place = self.arena.device
+        try:
+            self._graph = place.graph(self.launches)
+        except CaptureError as error:
+            kernel = str(error).partition(":")[0]
+            if kernel not in _warned:
+                _warned.add(kernel)
+                text = f"a recorded step is no CUDA graph, and launched kernel by kernel, because of {error}"
+                warnings.warn(text, RuntimeWarning, stacklevel=6)
 
 
 def _loose(part: Any) -> Any:

@@ -42,6 +42,10 @@ _SINGLE = byref(c_float(0)), byref(c_float(1))  # alpha and beta: in host memory
 _DOUBLE = byref(c_double(0)), byref(c_double(1))
 
 
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
 @final
 class CublasLt:
     """The library on one device, launching on one stream: what `device.gemm` is there.
@@ -51,14 +55,22 @@ class CublasLt:
     descriptor instead of with the call: putting one there and launching must not be parted by another thread.
 
     pointer: gives the address of an array's first element
-    stream:  the address of the CUDA stream, 0 for the default one
+    stream:  gives, at each launch, the address of the CUDA stream that it is for; 0 for the default one
     library: cuBLASLt as ownt.cublaslt_api.load gives it, or what stands in for it
-    Raises: RuntimeError where there is no library, driver or device. The device is to be current, here and at launches.
+    here:    here(function, *arguments) calls the function with the device current; it is to be current already here
+    Raises: RuntimeError where there is no library, driver or device
     """
 
-    def __init__(self, pointer: Callable[[Any], int], stream: int = 0, library: Any = None) -> None:
+    def __init__(
+        self,
+        pointer: Callable[[Any], int],
+        stream: Callable[[], int] = int,
+        library: Any = None,
+        here: Callable[..., Any] = _call,
+    ) -> None:
         self.pointer = pointer
-        self.stream = c_void_p(stream)
+        self.stream = stream
+        self.here = here
         self.library = api.load() if library is None else library
         self.lock = threading.Lock()
         self.handle = c_void_p()
@@ -77,7 +89,7 @@ class CublasLt:
 
     def _made(self, problem: Problem) -> Product | NoAlgorithmError:
         try:
-            return Product(self, problem)
+            return self.here(Product, self, problem)
         except NoAlgorithmError as error:
             return NoAlgorithmError(*error.args)  # without its traceback, which would hold a caller's arrays
 
@@ -139,10 +151,10 @@ class Product:
                 self._point(api.CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointer(vector))
             if aux is not None:
                 self._point(api.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer(aux))
-            status = self._launch(
-                owner.handle, self.descriptor, self._numbers[1], pointer(b), self.a, pointer(a), self.b,
+            status = owner.here(
+                self._launch, owner.handle, self.descriptor, self._numbers[1], pointer(b), self.a, pointer(a), self.b,
                 self._numbers[beta], target, self.d, target, self.d, self._algorithm,
-                None if workspace is None else pointer(workspace), self.workspace_bytes, owner.stream,
+                None if workspace is None else pointer(workspace), self.workspace_bytes, c_void_p(owner.stream()),
             )  # fmt: skip
         if status:
             owner.fail("cublasLtMatmul", status, self.problem)

@@ -12,25 +12,26 @@ import contextlib
 import functools
 import gc
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
+from ownt import cuda_watch
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.arena import Arena
 from ownt.cublaslt import CublasLt
+from ownt.cuda_graph import Graph, captured
 from ownt.cuda_source import Run, Source, compile_with_cupy
 from ownt.faults import Faults
 from ownt.indexing import is_basic
+from ownt.launch import Launch
 from ownt.layout import by_strides
 from ownt.pinned import Ring
-from ownt.report import human_bytes
 from ownt.thread import state
 
 UNIT_BYTES = 512  # memory from CuPy's pool, as from the driver, comes in units of so many
 _DTYPES = frozenset("?bBhHiIlLqQefd")  # characters of those that kernels know, beside bfloat16
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation, which CuPy does not name in Python
-_SHOWN = 3  # modules in the message of a device that is out of memory
 
 
 @final
@@ -39,7 +40,6 @@ class Cuda(devices.Device):
 
     index:        its number, as CUDA counts the GPUs
     architecture: what code for it is compiled for, such as "sm_90"
-    stream:       the one that all is launched to; threads that make tensors have it as CuPy's current one
     pool:         keeps what a model gives back, for the next request: the driver would wait for the GPU each time
     """
 
@@ -57,13 +57,21 @@ class Cuda(devices.Device):
         self._runtime = cupy.cuda.runtime
         self._ring = Ring(cupy.cuda)
         self.faults = Faults(self)
-        with self._chosen():
-            self.stream = cupy.cuda.Stream(non_blocking=True)
+        with self.chosen():
+            self._stream = cupy.cuda.Stream(non_blocking=True)
 
     # where it works
 
+    @property
+    def stream(self) -> Any:
+        """The stream that all is launched to; threads that make tensors have it as CuPy's current one.
+
+        For a thread that captures its launches, the one that takes note of them: see ownt.cuda_graph.
+        """
+        return state.capturing.get(self, self._stream)
+
     @contextlib.contextmanager
-    def _chosen(self) -> Iterator[None]:
+    def chosen(self) -> Iterator[None]:
         """Have the runtime mean this GPU."""
         before = self._runtime.getDevice()
         if before != self.index:
@@ -74,13 +82,20 @@ class Cuda(devices.Device):
             if before != self.index:
                 self._runtime.setDevice(before)
 
+    def here(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """function(*arguments) with the runtime meaning this GPU: the cheap way, for each launch."""
+        if self._runtime.getDevice() == self.index:
+            return function(*arguments)
+        with self.chosen():
+            return function(*arguments)
+
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
         """This GPU and its stream are CuPy's current ones inside; the stream stays this thread's for this GPU.
 
         What was launched to the stream that was current before, as when CuPy made an array, comes first.
         """
-        with self._chosen():
+        with self.chosen():
             before = self.xp.cuda.get_current_stream()
             if before != self.stream:
                 self.stream.wait_event(before.record())
@@ -105,14 +120,18 @@ class Cuda(devices.Device):
     def compile(self, source: Source, dtype: Any) -> Callable[[str], Run]:
         """The kernels of a source by name; see ownt.cuda_source. Raises: RuntimeError with the compiler's messages."""
         hopper = self.architecture == "sm_90"
-        with self._chosen():
-            return compile_with_cupy(source, dtype, "sm_90a" if hopper else "", self.stream)
+        with self.chosen():
+            made = compile_with_cupy(source, dtype, "sm_90a" if hopper else "", lambda: self.stream)
+        return lambda name: functools.partial(self.here, self.here(made, name))
+
+    def graph(self, launches: Sequence[Launch]) -> Graph:
+        return captured(self, launches)
 
     @functools.cached_property
     def gemm(self) -> CublasLt:
         """Its library of matrix products. Raises: RuntimeError where there is none."""
-        with self._chosen():
-            return CublasLt(self.pointer, self.stream.ptr)
+        with self.chosen():
+            return CublasLt(self.pointer, lambda: self.stream.ptr, here=self.here)
 
     # memory
 
@@ -160,35 +179,16 @@ class Cuda(devices.Device):
                 return take(size_bytes)
             except (MemoryError, self._runtime.CUDARuntimeError) as error:
                 self._check_is_lack(error)
-            raise devices.OutOfMemoryError(self._lack(size_bytes))
+            raise devices.OutOfMemoryError(cuda_watch.lack_of_memory(self, size_bytes))
 
     def _check_is_lack(self, error: Exception) -> None:
         """Raises: the error, unless it is that there is no memory left."""
         if getattr(error, "status", _NO_MEMORY) != _NO_MEMORY:
             raise error
 
-    def _lack(self, size_bytes: int) -> str:
-        """What to say when so many bytes were not to be had."""
-        ledger = self.ledger
-        kinds = sorted(((size, kind) for kind, size in ledger.by_kind().items() if size), reverse=True)
-        modules: dict[str, int] = {}
-        for (_, path), size in ledger.by_account().items():
-            modules[path or "no module"] = modules.get(path or "no module", 0) + size
-        largest = sorted(modules.items(), key=lambda item: -item[1])[:_SHOWN]
-        arena = state.scratch.get(self)
-        run = max((size for _, size in arena.addresses()), default=0) if arena else 0
-        free, total = self._runtime.memGetInfo()
-        return (
-            f"device {self.name!r} is out of memory: {size_bytes:,} bytes were requested; {ledger.live:,} are live ("
-            f"{', '.join(f'{kind} {human_bytes(size)}' for size, kind in kinds)}; most in "
-            f"{', '.join(f'{path} {human_bytes(size)}' for path, size in largest)}); the largest free run of scratch "
-            f"memory has {human_bytes(run)}, the device {human_bytes(free)} of {human_bytes(total)}. The model is "
-            "unharmed: go on with a smaller batch, or checkpoint=True"
-        )
-
     def _temporary(self, size_bytes: int) -> Any:
         """Memory for what a reference computes on the way, as CuPy's allocators give it; its owner is a Block."""
-        if not self.may_allocate:
+        if not self.may_allocate or self in state.capturing:
             raise RuntimeError(
                 f"device {self.name!r}: expected no allocations; got one of {size_bytes:,} bytes, in a reference or "
                 "a copy of strides"
@@ -214,6 +214,7 @@ class Cuda(devices.Device):
 
     def to_host(self, array: Any) -> Any:
         """A copy, once all is done that was launched before. Raises: what launches found wrong; see ownt.faults."""
+        self._check_waits("a value is read")
         order, back = by_strides(array)
         with self.quiet():
             whole = array.transpose(order)
@@ -262,8 +263,14 @@ class Cuda(devices.Device):
             self._send(brought, source)
         return brought
 
+    def _check_waits(self, what: str) -> None:
+        """Raises: RuntimeError in a capture, of what cannot be part of a graph."""
+        if self in state.capturing:
+            raise RuntimeError(f"{what}, by the program")
+
     def _send(self, target: Any, values: Any) -> None:
         """target[...] = values, of the host."""
+        self._check_waits("a value is sent to the GPU")
         xp = devices.cpu.xp
         order, _ = by_strides(target)
         whole = target.transpose(order)

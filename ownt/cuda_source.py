@@ -23,8 +23,10 @@ from typing import Any, NamedTuple, Protocol, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
+from ownt.calls import in_order
 from ownt.cuda_signature import FLOATS, REAL, Parameter, Signature, signatures
 from ownt.dtype import DType
+from ownt.launch import nothing
 
 __all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "in_order", "options"]
 
@@ -241,27 +243,19 @@ def _taker(parameter: Parameter, device: devices.Device, real: DType) -> Callabl
     return struct if wanted.names else number
 
 
-def in_order(*calls: tuple[Callable[..., None], tuple]) -> tuple[Callable[..., None], tuple]:
-    """What a binder of several launches, (function, arguments) each, returns."""
-    return _run_in_order, calls
-
-
-def _run_in_order(*calls: tuple[Callable[..., None], tuple]) -> None:
-    for function, arguments in calls:
-        function(*arguments)
-
-
 def options(dtype: Any, architecture: str = "") -> tuple[str, ...]:
     """What a compiler of CUDA is told; architecture: such as "sm_90a", the compiler's or CuPy's choice if empty."""
     chosen = (f"-arch={architecture}",) if architecture else ()
     return ("-std=c++17", f"-Dreal={REAL[dtypes.get(dtype).name]}", *chosen)
 
 
-def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stream: Any = None) -> Callable[[str], Run]:
+def compile_with_cupy(
+    source: Source, dtype: DType, architecture: str = "", stream: Callable[[], Any] = nothing
+) -> Callable[[str], Run]:
     """The kernels of a source by name, compiled for the CUDA device that is current: what `device.compile` returns.
 
     architecture: "sm_90a" for what only Hopper has; else CuPy's choice for the device
-    stream:       the cupy.cuda.Stream that they run on; None for that which is current when they are launched
+    stream:       gives, at each launch, the cupy.cuda.Stream that it is for; None for that which is current then
 
     Raises: RuntimeError with the compiler's messages.
     """
@@ -286,7 +280,7 @@ def compile_with_cupy(source: Source, dtype: DType, architecture: str = "", stre
                     kernel.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes
                 )
                 granted = shared_bytes
-            kernel(grid, block, arguments, shared_bytes, stream)
+            kernel(grid, block, arguments, shared_bytes, stream())
 
         return run
 

@@ -1,4 +1,5 @@
-"""Watching what is allocated on a GPU beside the ledger: by CuPy's own hooks, and by allocators that refuse."""
+"""Watching what is allocated on a GPU: beside the ledger, by CuPy's own hooks and allocators that refuse; and what is
+said when there is no memory left."""
 
 from __future__ import annotations
 
@@ -8,8 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ownt import device as devices
+from ownt.report import human_bytes
+from ownt.thread import state
 
 Frame = tuple[str, str]  # a function's name, and how its file's name ends
+
+_SHOWN = 3  # modules in the message of a device that is out of memory
 
 
 @contextlib.contextmanager
@@ -74,3 +79,23 @@ def _is_running(callers: tuple[Frame, ...]) -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
+
+
+def lack_of_memory(device: Any, size_bytes: int) -> str:
+    """What to say when so many bytes were not to be had."""
+    ledger = device.ledger
+    kinds = sorted(((size, kind) for kind, size in ledger.by_kind().items() if size), reverse=True)
+    modules: dict[str, int] = {}
+    for (_, path), size in ledger.by_account().items():
+        modules[path or "no module"] = modules.get(path or "no module", 0) + size
+    largest = sorted(modules.items(), key=lambda item: -item[1])[:_SHOWN]
+    arena = state.scratch.get(device)
+    run = max((size for _, size in arena.addresses()), default=0) if arena else 0
+    free, total = device.xp.cuda.runtime.memGetInfo()
+    return (
+        f"device {device.name!r} is out of memory: {size_bytes:,} bytes were requested; {ledger.live:,} are live ("
+        f"{', '.join(f'{kind} {human_bytes(size)}' for size, kind in kinds)}; most in "
+        f"{', '.join(f'{path} {human_bytes(size)}' for path, size in largest)}); the largest free run of scratch "
+        f"memory has {human_bytes(run)}, the device {human_bytes(free)} of {human_bytes(total)}. The model is "
+        "unharmed: go on with a smaller batch, or checkpoint=True"
+    )

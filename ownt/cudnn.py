@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, final
 
 from ownt import device as devices
 from ownt.calls import Calls
+from ownt.launch import nothing
 
 enabled = True  # False for runs whose bits must be the same: cuDNN's gradient of attention sums in no fixed order
 
@@ -64,7 +65,9 @@ def missing() -> str:
 
 
 def serves(device: Any) -> bool:
-    """Whether a device has cuDNN. Says once why it has not, where that is a GPU."""
+    """Whether a device has cuDNN. Says once why it has not, where that is a GPU; without data, GPUs are taken to."""
+    if enabled and not device.runs():
+        return True
     if not enabled or getattr(device, "stream", None) is None:
         return False
     if missing():
@@ -148,6 +151,7 @@ class Plan:
         places = {number: device.pointer(array) for number, array in enumerate(arrays, 1)}
         try:
             with device.working():
+                self._handle.follow()
                 self._execute(places, device.pointer(workspace), handle=self._handle.number)
         except RuntimeError as error:
             shapes = ", ".join(str(array.shape) for array in arrays)
@@ -170,8 +174,16 @@ class _Handle:
         self._plans: dict[Any, Plan | None] = {}
         with device.working():
             self.number = self._frontend.create_handle()
-            self._frontend.set_stream(handle=self.number, stream=device.stream.ptr)
+        self._stream = 0
+        self.follow()
         weakref.finalize(self, self._frontend.destroy_handle, self.number).atexit = False  # the driver may be gone
+
+    def follow(self) -> None:
+        """Have it work on the stream that this thread launches to."""
+        stream = self.device.stream.ptr
+        if stream != self._stream:
+            self._frontend.set_stream(handle=self.number, stream=stream)
+            self._stream = stream
 
     def plan(self, describe: Describe, layouts: tuple[Layout, ...], options: dict[str, Any]) -> Plan | None:
         """The plan of a graph; None, and a warning that says why, if cuDNN does not serve it."""
@@ -211,6 +223,9 @@ def add(calls: Calls, describe: Describe, arrays: Sequence[Any], **options: Any)
     device: Any = devices.of(arrays[0])
     if not serves(device) or any(device.pointer(array) % ALIGN for array in arrays):
         return False
+    if not device.runs():
+        calls.add(nothing)  # its workspace is not known
+        return True
     handle = _handles.by_device.get(device)
     if handle is None:
         handle = _handles.by_device[device] = _Handle(device)

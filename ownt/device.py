@@ -10,7 +10,7 @@ import importlib
 import math
 import mmap
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import numpy
@@ -37,10 +37,13 @@ class Device:
     ledger: who holds which bytes on it
     special: the name of its module with SciPy's special functions
     align:  bytes to which memory on it is aligned: one cache line, and one AVX-512 vector
+    note:   what its reports add
     chunk_bytes: that an arena on it takes at a time, at least
     """
 
     chunk_bytes = 1 << 20
+    note = ""
+    gemm: Any = None  # its library of matrix products; see ownt.gemm
     peers: dict[int, Device] | None = None  # devices with arrays of the same type, by their number
     faults: Any = None  # the ownt.faults.Faults of one that nobody waits for, to find what is wrong
 
@@ -107,6 +110,13 @@ class Device:
         """The array for other libraries: it keeps `owner` alive."""
         return numpy.asarray(_Export(array, owner)).view(array.dtype)  # NumPy's protocol has no name for bfloat16
 
+    def graph(self, launches: Sequence[Any]) -> Callable[[], None] | None:
+        """What does all that launches do, given addresses and numbers now; None where there is nothing of the kind.
+
+        Raises: CaptureError for a launch that cannot be part of it.
+        """
+        return None
+
     def synchronize(self) -> None:
         """Wait until all that was launched is done."""
 
@@ -136,7 +146,7 @@ class MetaArray(numpy.ndarray):
 
 @final
 class Meta(Device):
-    """A device without data: shapes, dtypes and the ledger of what the CPU would do.
+    """A device without data: shapes, dtypes and the ledger of what the CPU would do; or a GPU, see ownt.meta_cuda.
 
     Its arrays lie in address space that is reserved and never touched, so that a model of any size fits.
     """
@@ -150,21 +160,24 @@ class Meta(Device):
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
         dtype = numpy.dtype(dtype)
-        return MetaArray(shape, dtype, _reserved(math.prod(shape) * dtype.itemsize))
+        return self.array(shape, dtype, _reserved(math.prod(shape) * dtype.itemsize))
 
-    @staticmethod
-    def view(memory: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:
-        return MetaArray(shape, dtype, memory, offset)
+    def view(self, memory: Any, offset: int, shape: tuple[int, ...], dtype: Any) -> Any:  # type: ignore[override]
+        return self.array(shape, dtype, memory, offset)
 
     def to_host(self, array: Any) -> numpy.ndarray:
         raise RuntimeError(
-            f"a tensor of shape {array.shape} on the device 'meta' was read: expected code that needs no values; "
-            "there are none. Run it on the CPU"
+            f"a tensor of shape {array.shape} on the device {self.name!r} was read: expected code that needs no "
+            "values; there are none. Run it on the CPU"
         )
 
     def from_host(self, values: Any, dtype: Any = None) -> Any:
         if isinstance(values, MetaArray):
-            return values if dtype is None else self.empty(values.shape, dtype)
+            return (
+                values
+                if dtype is None and type(values) is self.array
+                else self.empty(values.shape, dtype or values.dtype)
+            )
         array = numpy.asarray(values, dtype)
         return self.empty(array.shape, array.dtype)
 
@@ -199,6 +212,7 @@ def get(name: str | Device | None) -> Device:
     """The device called `name`; None is the one in use, the CPU unless `use` says otherwise.
 
     "cuda" is the first GPU, "cuda:1" the second. CuPy is imported, and the GPU looked at, when one is first asked for.
+    "meta" has no data, for estimates of what the CPU would hold, "meta:cuda" for those of a GPU.
     Raises: ValueError naming the devices that exist; DeviceError for a GPU that cannot be used.
     """
     if isinstance(name, Device):
@@ -207,8 +221,10 @@ def get(name: str | Device | None) -> Device:
     if found is not None:
         return found
     kind, _, number = str(name).partition(":")
+    if name == "meta:cuda":
+        return register(importlib.import_module("ownt.meta_cuda").device)
     if kind != "cuda" or not (number.isdecimal() or name == "cuda"):
-        raise ValueError(f"unknown device {name!r}: expected one of {', '.join(_DEVICES | {'cuda': None})} or cuda:1")
+        raise ValueError(f"unknown device {name!r}: expected one of cpu, meta, meta:cuda, cuda or cuda:1")
     index = int(number or 0)
     known = _DEVICES.get(f"cuda:{index}" if index else "cuda")
     return known or register(importlib.import_module("ownt.cuda_check").find(index))

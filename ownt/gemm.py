@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ownt import capture, memory
 from ownt import device as devices
 from ownt import dtype as dtypes
+from ownt.calls import in_order
 from ownt.launch import nothing
 from ownt.layout import stored
 
@@ -154,7 +155,7 @@ def _bind_stack(
     steps = _steps(a, b, out)
     if steps is None:  # no one stride goes from each matrix to the next: one launch for each of the outermost axis
         each = [_bind_stack(_part(a, out, i), _part(b, out, i), out[i], beta, "", None, None) for i in range(len(out))]
-        return (_run, (each,)) if None not in each else None
+        return in_order(*each) if None not in each else None  # type: ignore[arg-type]
     place: Any = devices.of(out)
     left, right, target = (_matrix(x, steps[0], step, place) for x, step in zip((a, b, out), steps[1:], strict=True))
     if left is None or right is None or target is None or max(*left[1:3], *right[1:3], left.number) > _LARGEST:
@@ -212,8 +213,3 @@ def _matrix(x: Any, count: int, step: int, place: Any) -> Matrix | None:
 def _aligned(x: Any, place: Any) -> int:
     address = place.pointer(x)
     return min(address & -address, _MOST_ALIGNED) or _MOST_ALIGNED
-
-
-def _run(launches: list[tuple[Callable[..., None], tuple]]) -> None:
-    for function, arguments in launches:
-        function(*arguments)

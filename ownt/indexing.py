@@ -48,7 +48,7 @@ def indexed_shape(x: tensor.Tensor, key: tuple[Any, ...]) -> tuple[int, ...]:
 
 def _of_shape(part: Any) -> Any:
     """What gives an index the same shape and can be seen by the CPU: of an array of truth values, a copy."""
-    if not devices.is_array(part) or devices.of(part) in (devices.cpu, devices.meta):
+    if not devices.is_array(part) or isinstance(part, (devices.cpu.array, devices.MetaArray)):
         return part
     return devices.host(part) if part.dtype.kind == "b" else devices.cpu.xp.zeros(part.shape, part.dtype)
 

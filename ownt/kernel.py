@@ -115,7 +115,7 @@ class Kernel:
         if type(written[0]) is not Out:  # many destinations of one role: what an optimizer updates
             written = [out for part in written for out in part]
         target = written[0].array
-        if type(target) is devices.MetaArray:
+        if isinstance(target, devices.MetaArray):
             function, bound = nothing, self._bind_only(target, arrays, outs)
         else:
             function, bound = self._bind(target, arrays, outs)
@@ -158,7 +158,7 @@ class Kernel:
         """Take what workspace a launch would take. (Updates of many tensors, whose tables are long, take none.)"""
         if any(type(out) is Outs for out in outs.values()):
             return ()
-        with devices.use(devices.meta):
+        with devices.use(devices.of(target)):
             return self._bind(target, arrays, outs)[1]
 
     def _goes_in_pieces(self, place: devices.Device) -> bool:

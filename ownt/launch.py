@@ -14,6 +14,10 @@ from ownt import device as devices
 from ownt.thread import state
 
 
+class CaptureError(RuntimeError):
+    """Launches cannot be made one; the message names the kernel, and why."""
+
+
 @final
 class Launch:
     """A function about to write to tensors.
@@ -58,7 +62,7 @@ Watch = Callable[[Launch], None]
 
 def run(name: str, function: Callable[..., Any], bound: Sequence[Any], written: Sequence[Any] = ()) -> None:
     """Launch what is no kernel: a check of values, a write in place."""
-    if any(type(part) is devices.MetaArray for part in bound):
+    if any(isinstance(part, devices.MetaArray) for part in bound):
         function = nothing
     if state.launch is None:
         function(*bound)

@@ -58,7 +58,9 @@ def report(device: str | devices.Device | None = None) -> Report:
     """Who holds which bytes of a device, by kind and by module, now and at the peak."""
     place = devices.get(device)
     arenas = [found[place] for found in (state.scratch, state.temporaries) if place in found]
-    return Report.of(place.ledger, arenas, resident_bytes() if place is devices.cpu else 0, place.occupied())
+    return Report.of(
+        place.ledger, arenas, resident_bytes() if place is devices.cpu else 0, place.occupied(), place.note
+    )
 
 
 @contextlib.contextmanager

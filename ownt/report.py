@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, final
@@ -55,6 +56,7 @@ class Report:
     occupied:   bytes of a GPU by who took them: "pool_used" and "pool" for what models keep, in units of 512 bytes,
                 "cupy" CuPy's own pool, "device" all programs
     timeline:   of a recording, whose peak it is then; None if there was none
+    note:       what is to be said of the device
     """
 
     live: Table
@@ -63,12 +65,13 @@ class Report:
     resident: int
     timeline: Timeline | None = None
     occupied: dict[str, int] = field(default_factory=dict)
+    note: str = ""
 
     @classmethod
-    def of(cls, ledger: Ledger, arenas: list[Arena], resident: int, occupied: dict[str, int]) -> Report:
+    def of(cls, ledger: Ledger, arenas: list[Arena], resident: int, occupied: dict[str, int], note: str = "") -> Report:
         """The report of now."""
         live, peak = (_by_kind_and_path(ledger.by_account(at_peak)) for at_peak in (False, True))
-        return cls(live, peak, [ArenaStatistics.of(arena) for arena in arenas], resident, None, occupied)
+        return cls(live, peak, [ArenaStatistics.of(arena) for arena in arenas], resident, None, occupied, note)
 
     def recorded_by(self, timeline: Timeline) -> Report:
         """The same with the peak of a recording that has just ended."""
@@ -77,7 +80,7 @@ class Report:
             key = held.kind, held.path
             accounts[key] = accounts.get(key, 0) + held.bytes
         peak = _by_kind_and_path(accounts)
-        return Report(self.live, peak, self.arenas, self.resident, timeline, self.occupied)
+        return dataclasses.replace(self, peak=peak, timeline=timeline)
 
     @property
     def live_bytes(self) -> int:
@@ -118,7 +121,7 @@ class Report:
             "arenas": [asdict(arena) for arena in self.arenas],
         }
         totals = {"live_bytes": self.live_bytes, "peak_bytes": self.peak_bytes, "resident": self.resident}
-        tables["occupied"] = self.occupied
+        tables |= {"occupied": self.occupied, "note": self.note}
         return totals | kinds | modules | tables | {"largest": [held.as_dict() for held in self.largest()]}
 
     def to_html(self, path: str | os.PathLike[str], other: Report | None = None) -> None:
@@ -159,7 +162,7 @@ class Report:
             lines.append(
                 f"process: {human_bytes(self.resident)} resident, {rest} of it interpreter, libraries and code"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self.note])])
 
     def _occupied(self) -> str:
         """Who holds the memory of a GPU; the rest is CUDA's context, libraries, other threads and other programs."""

@@ -257,7 +257,7 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
         dtype = dtypes.default
     wanted = dtypes.get(array.dtype if dtype is None else dtype)
     shared = array is values and devices.of(array) is place
-    shared = shared or (place is devices.meta and devices.is_array(values))
+    shared = shared or (not place.runs() and devices.is_array(values))
     if shared and array.dtype == wanted:
         return wrap(array, memory.external())
     return _copied(array, wanted, place)

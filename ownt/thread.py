@@ -21,6 +21,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.scratch: dict[Any, Any] = {}  # device -> its scratch arena
         self.temporaries: dict[Any, Any] = {}  # GPU -> the arena of what references compute on the way
+        self.capturing: dict[Any, Any] = {}  # GPU -> the stream that this thread launches to, for a CUDA graph of it
 
 
 state = _State()

@@ -65,13 +65,38 @@ class _Owner:
 
 
 class Stream:
-    """One that has done all that it was given."""
+    """One that has done all that it was given; or that takes note of it, to make a graph of it."""
 
     def __init__(self, non_blocking: bool = False) -> None:
         self.non_blocking = non_blocking
         self.ptr = 7
         self.waits = 0  # of the host for it
         self.after: list[Any] = []  # streams that it lets go first
+        self.noted: list[Any] | None = None  # what it was given since its capture began
+        self.done: list[Any] = []  # graphs and names of what it was given otherwise
+
+    def do(self, name: str, function: Any) -> None:
+        """What a launch is: something named, done in the order of this stream."""
+        if self.noted is not None:
+            self.noted.append((name, function))
+        else:
+            self.done.append(name)
+            function()
+
+    def begin_capture(self) -> None:
+        self.noted = []
+
+    def end_capture(self) -> Any:
+        noted, self.noted = self.noted, None
+        return Graph(noted)
+
+    def __enter__(self) -> Stream:
+        self.outer = Stream.current
+        self.use()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Stream.current = self.outer
 
     def use(self) -> None:
         Stream.current = self
@@ -86,6 +111,17 @@ class Stream:
         self.after.append(event)
 
     current: Any = None
+
+
+class Graph:
+    """What a stream took note of."""
+
+    def __init__(self, noted: list[Any]) -> None:
+        self.noted = noted
+
+    def launch(self, stream: Stream) -> None:
+        for name, function in self.noted:
+            stream.do(name, function)
 
 
 class Event:

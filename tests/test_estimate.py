@@ -12,6 +12,7 @@ import nn
 import ownt
 from nn import memory_report
 from nn.errors import InputError
+from ownt import cublaslt
 
 pytestmark = pytest.mark.memory
 STREAM = np.random.default_rng(0)
@@ -224,3 +225,42 @@ def test_bad_settings_of_the_command(options, message):
 @pytest.mark.parametrize(("text", "size"), [("80GB", 80 * 10**9), ("1.5 kb", 1500), ("2GiB", 2 << 30), ("7", 7)])
 def test_sizes(text, size):
     assert memory_report.bytes_of(text) == size
+
+
+# for a GPU, with none
+
+
+def test_an_estimate_for_a_gpu_counts_its_workspaces_and_says_what_it_leaves_out(capsys):
+    model, loss, inputs = gpt()
+    step = nn.Step(loss, nn.AdamW(model.parameters()))
+    here, there = (nn.estimate(step, *inputs, device=device) for device in ("cpu", "cuda"))
+    assert there.by_kind()["parameter"] == here.by_kind()["parameter"] == sum(p.nbytes for p in model.parameters())
+    assert there.by_kind(at_peak=True)["workspace"] >= cublaslt.WORKSPACE_BYTES > here.by_kind(True)["workspace"]
+    assert "not counted are cuDNN's workspaces" in str(there) and "cuDNN" not in str(here)
+    assert there.arenas[0].device == "meta:cuda" and {p.device for p in model.parameters()} == {"cpu"}
+    config = memory_report.MemoryConfig("tiny", 2, device="cuda", dtype="bfloat16")
+    assert memory_report.run(config) == 0
+    assert "tiny, batch 2, bfloat16, cuda" in capsys.readouterr().out
+
+
+def test_a_resnet_of_half_precision_on_a_gpu_and_the_largest_batch():
+    model, loss, _ = resnet()
+    model.to(dtype="bfloat16")
+
+    def inputs(size):
+        return np.zeros((size, 3, 40, 40), "float32").astype(ownt.bfloat16), np.zeros(size, "int64")
+
+    def peak(size):
+        return nn.estimate(loss, *inputs(size), device="cuda").peak_bytes
+
+    budget = peak(3) + 1000
+    assert nn.largest_batch(loss, inputs, budget, device="cuda") == 3
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:x", "gpu", "cudax"])
+def test_estimates_are_for_devices_that_compute(device):
+    _, loss, inputs = mlp()
+    with pytest.raises(ValueError, match="expected the device cpu or cuda; got"):
+        nn.estimate(loss, *inputs, device=device)
+    with pytest.raises(InputError, match="expected the device cpu or cuda; got"):
+        memory_report.run(memory_report.MemoryConfig("tiny", device=device))

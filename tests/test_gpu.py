@@ -7,13 +7,14 @@ import threading
 
 import numpy
 import pytest
+from plain_step import Plain
 
 import ag
 import nn
 import ownt
 from ag.slot import GradSlot
+from ownt import cudnn, memory
 from ownt import device as devices
-from ownt import memory
 from ownt.cuda_watch import counter, no_allocation
 
 pytestmark = pytest.mark.gpu
@@ -119,6 +120,20 @@ def test_a_step_agrees_with_the_cpu_and_allocates_nothing_behind_the_ledger(gpu)
                 step(BATCH, BATCH)
             assert gpu.ledger.live == live
     assert numpy.allclose(losses["cpu"], losses["cuda"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_step_is_a_graph_and_equals_the_plain_loop(gpu, monkeypatch, dropout):
+    monkeypatch.setattr(cudnn, "enabled", False)  # its gradient of attention sums in no fixed order
+    found = []
+    for kind in (Plain, nn.Step):
+        ownt.manual_seed(1)
+        model = nn.GPT(nn.GPTConfig(31, 16, 2, 2, 32, dropout=dropout)).to("cuda")
+        step = kind(model.loss, nn.AdamW(model.parameters(), lr=1e-2), max_norm=1.0)
+        found.append([step(BATCH, (BATCH + i) % 31).item() for i in range(6)])
+        found[-1] += [node.numpy().tolist() for node in model.parameters()]
+    assert found[0] == found[1]
+    assert [made.recording.is_graph for made in step._made] == [True]
 
 
 def test_out_of_memory_and_on(gpu):

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 from ag import kernels
+from ag.ops import cached_attention_cuda  # noqa: F401  its override is of this file, too
 from ag.ops.attention import attention_kernel, attention_vjp
 from ownt import Tensor, cudnn
 from ownt import device as devices

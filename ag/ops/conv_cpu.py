@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, final
 
 import numpy
@@ -11,7 +11,8 @@ from ag import kernels
 from ag.ops.conv import conv_bias_vjp, conv_input_vjp, conv_kernel, conv_weight_vjp
 from ag.ops.conv_tiles_cpu import DEPTH, PIXELS, SLICES, SUMMED, correlate, slide, to_panels
 from ag.ops.window import Window
-from ownt import Tensor, scratch, threads
+from ownt import threads
+from ownt.calls import Call, Calls
 from ownt.kernel import Out
 from ownt.lanes_cpu import BYTES
 from ownt.layout import FROM_LAST, TO_LAST
@@ -51,25 +52,20 @@ def _classes(window: Window) -> Iterator[tuple[Any, Any]]:
             yield numpy.array(taps, numpy.int64).reshape(-1, 3), numpy.array((top, left, *window.stride, 1, 1))
 
 
-Call = tuple[Callable[..., None], tuple[Any, ...]]
-
-
 @final
 class _Plan:
-    """Calls one after the other, and their workspaces, each taken until all are known.
+    """Calls that are one launch.
 
     products: multiplications in all
     """
 
-    def __init__(self, products: int) -> None:
+    def __init__(self, out: Out, products: int) -> None:
         self.wide = products > _SMALL
         self.parts = threads.get_num_threads() if self.wide else 1
-        self.calls: list[Call] = []
-        self._held: list[Tensor] = []
+        self.calls = Calls(out.tensor)
 
     def workspace(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        self._held.append(scratch.empty(shape, dtype=dtype, kind="workspace"))
-        return self._held[-1].array
+        return self.calls.workspace(shape, dtype).array
 
     def with_last(self, array: Any, padding: tuple[int, int] = (0, 0)) -> Any:
         """Images as (N, H, W, C), in a workspace that is filled if they do not lie so, or have no padding of zeros."""
@@ -79,8 +75,8 @@ class _Plan:
         n, height, width, channels = turned.shape
         found = self.workspace((n, height + 2 * high, width + 2 * wide, channels), array.dtype)
         if padding != (0, 0):
-            self.calls.append((_store, (0, found, 0)))
-        self.calls.append((_store, (turned, found[:, high : high + height, wide : wide + width], 0)))
+            self.calls.add(_store, 0, found, 0)
+        self.calls.add(_store, turned, found[:, high : high + height, wide : wide + width], 0)
         return found
 
     def seen(self, x: Any, window: Window, groups: int) -> tuple[Any, Any, int]:
@@ -104,10 +100,10 @@ class _Plan:
         outputs, depth, taps = w.shape[0] // groups, w.shape[1], w.shape[2]
         rows, width = (outputs, depth) if of_inputs else (depth, outputs)
         panels = self.workspace((groups * -(-width // n) * taps * rows * n,), dtype)
-        self.calls.append((to_panels[dtype, self.wide], (w, groups, of_inputs, panels)))
+        self.calls.add(to_panels[dtype, self.wide], w, groups, of_inputs, panels)
         parts, channels = self.parts, given.shape[3]
         spare = self.workspace((parts, channels + PIXELS * n), dtype)
-        self.calls.append((_store, (0, spare[:, :channels], 0)))
+        self.calls.add(_store, 0, spare[:, :channels], 0)
         tables = self.workspace((parts, 2 * taps + 3, PIXELS), numpy.int64)
         y, beta = _last(out.array), out.beta
         direct = y is not None
@@ -115,9 +111,9 @@ class _Plan:
             y, beta = self.workspace(out.array.transpose(TO_LAST).shape, dtype), 0
         for some, grid in grids:
             arguments = (given, panels, groups, run, taps * rows, some, grid, bias, beta, y, tables, spare)
-            self.calls.append((slide[dtype, self.wide], arguments))
+            self.calls.add(slide[dtype, self.wide], *arguments)
         if not direct:
-            self.calls.append((_store, (y.transpose(FROM_LAST), out.array, out.beta)))
+            self.calls.add(_store, y.transpose(FROM_LAST), out.array, out.beta)
 
     def sums(self, g: Any, x: Any, window: Window, groups: int, out: Out) -> None:
         """The gradient of the weights."""
@@ -128,7 +124,7 @@ class _Plan:
         tables = self.workspace((parts, len(taps) + 4, SUMMED), numpy.int64)
         dw = out.array.reshape(*out.array.shape[:2], -1)
         arguments = (slopes, given, groups, run, taps, _grid(window), out.beta, dw, tables, spare)
-        self.calls.append((correlate[dtype, self.wide], arguments))
+        self.calls.add(correlate[dtype, self.wide], *arguments)
 
 
 def _products(y: Any, w: Any) -> int:
@@ -140,11 +136,6 @@ def _grid(window: Window) -> Any:
     return numpy.array((0, 0, 1, 1, *window.stride))
 
 
-def _in_order(calls: list[Call]) -> None:
-    for function, arguments in calls:
-        function(*arguments)
-
-
 def _store(value: Any, array: Any, beta: int) -> None:
     if beta:
         array += value
@@ -153,32 +144,32 @@ def _store(value: Any, array: Any, beta: int) -> None:
 
 
 @conv_kernel.on("cpu", "float32", "float64")
-def _(x: Any, w: Any, b: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(x: Any, w: Any, b: Any, window: Window, groups: int, *, out: Out) -> Call | None:
     if not x.size or not w.flags.c_contiguous or not (b is None or b.flags.c_contiguous):
         return None
-    plan, bias = _Plan(_products(out.array, w)), _NO_BIAS[out.array.dtype] if b is None else b
+    plan, bias = _Plan(out, _products(out.array, w)), _NO_BIAS[out.array.dtype] if b is None else b
     seen = plan.seen(x, window, groups)
     plan.slides(seen, w, bias, groups, False, [(seen[1], _grid(window))], out)
-    return _in_order, (plan.calls,)
+    return plan.calls.bound()
 
 
 @conv_input_vjp.on("cpu", "float32", "float64")
-def _(g: Any, w: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(g: Any, w: Any, window: Window, groups: int, *, out: Out) -> Call | None:
     if not g.size or not w.flags.c_contiguous:
         return None
-    plan, outputs = _Plan(_products(g, w)), w.shape[0] // groups
+    plan, outputs = _Plan(out, _products(g, w)), w.shape[0] // groups
     grids = [(taps * (1, 1, outputs), grid) for taps, grid in _classes(window)]
     plan.slides((plan.with_last(g), None, outputs), w, _NO_BIAS[out.array.dtype], groups, True, grids, out)
-    return _in_order, (plan.calls,)
+    return plan.calls.bound()
 
 
 @conv_weight_vjp.on("cpu", "float32", "float64")
-def _(g: Any, x: Any, window: Window, groups: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(g: Any, x: Any, window: Window, groups: int, *, out: Out) -> Call | None:
     if not g.size or not out.array.flags.c_contiguous:
         return None
-    plan = _Plan(_products(g, out.array))
+    plan = _Plan(out, _products(g, out.array))
     plan.sums(g, x, window, groups, out)
-    return _in_order, (plan.calls,)
+    return plan.calls.bound()
 
 
 @conv_bias_vjp.on("cpu", "float32", "float64")

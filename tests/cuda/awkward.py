@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from awkward_attention import ATTENTION
+from awkward_attention import ATTENTION, CACHED
 from awkward_data import DATA
 from awkward_images import IMAGES
 
@@ -53,4 +53,5 @@ AWKWARD = {
     **ATTENTION,
     **DATA,
     **IMAGES,
+    "cached_attention": CACHED,
 }

@@ -17,6 +17,10 @@ ATTENTION = {
         Sample(normal(1, 3, 4, 2), normal(1, 3, 5, 2), normal(1, 3, 5, 2), normal(3, 4, 1), scale=0.3),
     ],
 }
+CACHED = [  # one position after many, many after none, more or fewer keys than there are warps
+    Sample(normal(b, t, 3 * h * d), normal(b, h, s, d), normal(b, h, s, d), start)
+    for b, t, h, d, s, start in ((2, 1, 3, 40, 67, 66), (1, 9, 2, 33, 9, 0), (3, 2, 1, 70, 40, 3), (1, 1, 1, 1, 5, 0))
+]
 CUDNN = {  # sizes that cuDNN serves in half types
     "causal_attention": [
         Sample(normal(b, t, 3 * h * d), h) for b, t, h, d in ((2, 5, 2, 8), (1, 70, 3, 64), (3, 128, 1, 128))

@@ -20,7 +20,7 @@ class Host(device.Device):
         super().__init__("host", np, HostArray, "scipy.special", 512)
         self.kernels = "cuda"
         self.lt = StandIn()
-        self.gemm = CublasLt(self.pointer, 0, self.lt)
+        self.gemm = CublasLt(self.pointer, library=self.lt)
 
     @staticmethod
     def pointer(array):

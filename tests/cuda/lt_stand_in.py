@@ -1,8 +1,8 @@
 """What stands in for cuBLASLt where there is no GPU: the same C functions, computing on host memory with NumPy.
 
 It knows nothing of the binding's ideas: only descriptors, layouts and attributes in bytes, and addresses. Matrices are
-stored by columns. Given as `library` to ownt.cublaslt.CublasLt: `CublasLt(device.pointer, 0, StandIn())`. Misuse that
-cuBLASLt would refuse, or would not survive, is CUBLAS_STATUS_INVALID_VALUE or an AssertionError here.
+stored by columns. Given as `library` to ownt.cublaslt.CublasLt: `CublasLt(device.pointer, library=StandIn())`. Misuse
+that cuBLASLt would refuse, or would not survive, is CUBLAS_STATUS_INVALID_VALUE or an AssertionError here.
 """
 
 from __future__ import annotations

@@ -19,15 +19,38 @@ from lt_stand_in import StandIn
 
 from ownt import device as devices
 from ownt.cublaslt import CublasLt
+from ownt.cuda_graph import check
 from ownt.cuda_source import Source
 from ownt.faults import Faults
+from ownt.kernel import Out
+from ownt.tensor import wrap
 
 MOST_SHARED_BYTES = 163 << 10  # of a block, on an A100; newer ones have more
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 
 
+def _made(function, *arguments, **options):
+    return function(*arguments, **options).view(SimulatedArray)
+
+
 class SimulatedArray(numpy.ndarray):
-    """An array of the simulated device."""
+    """An array of the simulated device; one of its numbers is an array, too, as CuPy's are."""
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        key = key if isinstance(key, tuple) else (key,)
+        return found if isinstance(found, SimulatedArray) else super().__getitem__((..., *key))
+
+
+class Module:
+    """NumPy, but that the arrays it makes are of the simulated device, as CuPy's are of a GPU."""
+
+    def __getattr__(self, name):
+        return getattr(numpy, name)
+
+
+for _name in ("empty", "zeros", "ones", "full", "arange"):
+    setattr(Module, _name, staticmethod(functools.partial(_made, getattr(numpy, _name))))
 
 
 @final
@@ -39,17 +62,19 @@ class Simulated(devices.Device):
     sanitized: whether kernels, from when they are compiled, run under AddressSanitizer, on copies of their arguments
                whose bounds it watches
     launched:  (source file, kernel, dtype) of all that ran
+    graphs:    whether it has graphs; those that were made, if it has
     """
 
     def __init__(self) -> None:
-        super().__init__("simulated", numpy, SimulatedArray, special="scipy.special", align=256)
+        super().__init__("simulated", Module(), SimulatedArray, special="scipy.special", align=256)
         self.kernels = "cuda"
         self.order = "forward"
         self.deleted: tuple[str, int] | None = None
         self.sanitized = False
         self.launched: set[tuple[str, str, str]] = set()
-        self.gemm = CublasLt(self.pointer, 0, StandIn())
         self.faults = Faults(self)
+        self.graphs: list[Graph] | None = None
+        self.gemm = CublasLt(self.pointer, library=StandIn())
 
     def allocate(self, size_bytes):
         memory = super().allocate(size_bytes)
@@ -76,8 +101,19 @@ class Simulated(devices.Device):
             return values
         return numpy.array(values, dtype).view(SimulatedArray)
 
+    def write(self, array, key, value):
+        array[key] = self.bring(value)
+
     def bring(self, value):
         return self.from_host(devices.host(value)) if devices.is_array(value) else value
+
+    def graph(self, launches):
+        """What stands in for a CUDA graph: see ownt.cuda_graph."""
+        if self.graphs is None:
+            return None
+        check(self, launches)
+        self.graphs.append(Graph(launches))
+        return self.graphs[-1]
 
     def compile(self, source: Source, dtype):
         """See ownt.cuda_source: what a launch on this device calls, by the kernel's name."""
@@ -100,6 +136,36 @@ class Simulated(devices.Device):
         assert 0 < threads <= signature.threads, f"{signature.name}: {threads} threads of {signature.threads}"
         assert shared_bytes <= MOST_SHARED_BYTES, f"{signature.name}: {shared_bytes} bytes of shared memory"
         assert all(n <= most for n, most in zip(grid, MOST_BLOCKS)), f"{signature.name}: a grid of {grid}"
+
+
+class Graph:
+    """Calls with what their arguments were when it was made: arrays by their addresses, all else copied.
+
+    launched: how often
+    """
+
+    def __init__(self, launches):
+        self.calls = [(launch.function, _fixed(launch.bound)) for launch in launches]
+        self.launched = 0
+
+    def __call__(self):
+        self.launched += 1
+        for function, arguments in self.calls:
+            function(*arguments)
+
+
+def _fixed(part):
+    """An argument as a graph has it."""
+    if isinstance(part, SimulatedArray):
+        return part.view()
+    if isinstance(part, Out):
+        return Out(wrap(_fixed(part.array), part.tensor.block), part.beta)
+    if isinstance(part, (tuple, list)):
+        made = map(_fixed, part)
+        return type(part)(*made) if hasattr(part, "_fields") else type(part)(made)
+    if isinstance(part, dict):
+        return {name: _fixed(value) for name, value in part.items()}
+    return part.copy() if isinstance(part, numpy.ndarray) else part
 
 
 def _value(argument):

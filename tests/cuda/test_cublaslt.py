@@ -165,7 +165,7 @@ def test_the_library_reads_back_what_a_problem_says(dtype, target, tf32, numbers
         "aux": Matrix(dtypes.get(target), 3, 24, 72, False, 1, 0, 128),
         "tf32": tf32,
     }
-    product = cublaslt.CublasLt(id, 0, described).product(problem(dtype, target, **options))
+    product = cublaslt.CublasLt(id, library=described).product(problem(dtype, target, **options))
     compute, scale, input_type, output_type = numbers
     expected = {
         COMPUTE_TYPE: compute,
@@ -200,7 +200,7 @@ def test_the_library_takes_every_epilogue(epilogue):
     aux = (
         {"aux": Matrix(dtypes.bfloat16, 3, 24, 24, False, 1, 0, 16)} if "aux" in epilogue or "dgelu" in epilogue else {}
     )
-    product = cublaslt.CublasLt(id, 0, Described(lt)).product(problem(epilogue=epilogue, **aux))
+    product = cublaslt.CublasLt(id, library=Described(lt)).product(problem(epilogue=epilogue, **aux))
     attribute = api.CUBLASLT_MATMUL_DESC_EPILOGUE
     turned = {"bgrada": "BGRADB", "bgradb": "BGRADA", "": "DEFAULT"}.get(epilogue, epilogue.upper())
     assert read(lt, "MatmulDesc", product.descriptor, attribute, ctypes.c_int32) == getattr(
@@ -224,7 +224,7 @@ def test_a_missing_library_is_an_error_with_a_remedy(monkeypatch):
 
 def test_no_algorithm_is_an_error_that_describes_the_problem():
     stand_in = StandIn(none=True)
-    lt = cublaslt.CublasLt(id, 0, stand_in)
+    lt = cublaslt.CublasLt(id, library=stand_in)
     for _ in range(2):  # but it is searched for once
         with pytest.raises(gemm.NoAlgorithmError) as error:
             lt.product(problem(epilogue="bias", vector_aligned=2, tf32=True))
@@ -242,7 +242,7 @@ def test_no_algorithm_is_an_error_that_describes_the_problem():
 
 
 def test_a_launch_that_fails_says_for_which_problem(monkeypatch):
-    lt = cublaslt.CublasLt(lambda x: x.ctypes.data, 0, StandIn(0))
+    lt = cublaslt.CublasLt(lambda x: x.ctypes.data, library=StandIn(0))
     x, y = np.zeros((4, 4), "float32"), np.zeros((4, 4), "float32")
     square = Matrix(dtypes.float32, 4, 4, 4, False, 1, 0, 4)
     product = lt.product(Problem(square, square, square))
@@ -254,7 +254,7 @@ def test_a_launch_that_fails_says_for_which_problem(monkeypatch):
 def test_threads_do_not_mix_up_their_biases():
     """The address of a bias is in a descriptor that all share."""
     stand_in = StandIn(0)
-    lt = cublaslt.CublasLt(lambda x: x.ctypes.data, 0, stand_in)
+    lt = cublaslt.CublasLt(lambda x: x.ctypes.data, library=stand_in)
     x = np.zeros((2, 2), "float32")
     square = Matrix(dtypes.float32, 2, 2, 2, False, 1, 0, 4)
     product = lt.product(Problem(square, square, square, "bias", 4))

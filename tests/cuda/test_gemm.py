@@ -267,7 +267,7 @@ def test_a_workspace_is_scratch_memory_of_what_the_algorithm_needs(host):
     peak = []
     for size in (0, 1 << 20):
         host.lt.workspace_bytes = size
-        host.gemm = CublasLt(host.pointer, 0, host.lt)
+        host.gemm = CublasLt(host.pointer, library=host.lt)
         ledger.reset_peak()
         a, b = (laid(numbers((4, 4)), "rows") for _ in "ab")
         multiplied(host, matmul_kernel, (a, b), host.empty((4, 4), "float32"), 0)

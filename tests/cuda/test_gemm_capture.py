@@ -7,6 +7,7 @@ import pytest
 from matrices import close, numbers, there
 
 from ownt import device, gemm
+from ownt.launch import Launch
 
 pytestmark = pytest.mark.gpu
 
@@ -24,10 +25,8 @@ def test_a_graph_of_a_product_computes_it_again(dtype):
         function, arguments = gemm.bind(x, there(place, w), out, 0, "bias", there(place, bias))
         function(*arguments)  # what the library loads at first is loaded before
         x[...] = there(place, later)
-        place.stream.begin_capture()
-        function(*arguments)
-        graph = place.stream.end_capture()
+        graph = place.graph([Launch("product", function, arguments)])
         wide = [part.astype("float64") for part in (first, later, w, bias)]
         close(place.to_host(out), wide[0] @ wide[2] + wide[3], dtype)  # a capture computes nothing
-        graph.launch(place.stream)
+        graph()
         close(place.to_host(out), wide[1] @ wide[2] + wide[3], dtype)

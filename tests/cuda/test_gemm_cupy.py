@@ -19,7 +19,7 @@ def cupy(monkeypatch):
     """CuPy, for whose arrays there is a device on host memory."""
     cupy = pytest.importorskip("cupy")
     place = Host()
-    place.gemm = CublasLt(lambda array: array.data.ptr, 0, StandIn(workspace_bytes=0))
+    place.gemm = CublasLt(lambda array: array.data.ptr, library=StandIn(workspace_bytes=0))
     place.pointer = place.gemm.pointer
     monkeypatch.setitem(device._BY_ARRAY, cupy.ndarray, place)
     return cupy

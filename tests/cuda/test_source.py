@@ -158,7 +158,7 @@ def modules(monkeypatch):
 
 def test_cupy_compiles_once_and_launches_on_the_stream(tmp_path, modules):
     made = source(tmp_path)
-    run = compile_with_cupy(made, dtypes.float16, "sm_90a", stream="stream")("scale")
+    run = compile_with_cupy(made, dtypes.float16, "sm_90a", lambda: "stream")("scale")
     run((3,), (64,), 100, [1, 2])
     run((3, 2), (64,), 60_000, [1])
     run((3, 2), (64,), 60_000, [1])
