@@ -25,7 +25,7 @@ parity: $(TORCH)  ## compare values, gradients and training with PyTorch
 	$(BIN)/python -m pytest -m parity tests/parity
 
 cuda-check: $(CUDA)  ## compile the CUDA kernels, and execute and compare them without a GPU
-	$(BIN)/python -m pytest -m cuda_check tests/cuda -rs
+	$(BIN)/python -m pytest tests/cuda tests/test_cuda_*.py -rs
 
 browser: $(BROWSER)  ## have the memory page tested in Chromium, if there is one, by `make test`
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 from compile_for_cpu import missing
@@ -28,6 +30,7 @@ def test_an_estimate_is_what_is_measured(monkeypatch, model, dtype, extra):
 
     monkeypatch.setattr(cudnn, "enabled", False)
     monkeypatch.setattr(meta_cuda.device, "gemm", Products())
+    gc.collect()  # models of other tests
     made = model(dtype=dtype).to("simulated")
     step = nn.Step(loss_of(made), nn.AdamW(made.parameters()), max_norm=1.0)
     elsewhere = simulated.ledger.live - sum(p.nbytes for p in made.parameters())
