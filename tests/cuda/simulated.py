@@ -105,7 +105,7 @@ class Simulated(devices.Device):
         array[key] = self.bring(value)
 
     def bring(self, value):
-        return self.from_host(devices.host(value)) if devices.is_array(value) else value
+        return self.from_host(value) if devices.is_array(value) else value
 
     def graph(self, launches):
         """What stands in for a CUDA graph: see ownt.cuda_graph."""
