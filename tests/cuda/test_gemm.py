@@ -9,10 +9,8 @@ import pytest
 from host_device import Host, HostArray
 from matrices import close, destination, laid, multiplied, numbers, there
 
-import ag
 import ownt
 from ag.ops.matmul import affine_kernel, matmul_kernel
-from ag.sample import Spec
 from ownt import capture, device, gemm
 from ownt.cublaslt import CublasLt
 from ownt.kernel import Kernel
@@ -273,27 +271,3 @@ def test_a_workspace_is_scratch_memory_of_what_the_algorithm_needs(host):
         multiplied(host, matmul_kernel, (a, b), host.empty((4, 4), "float32"), 0)
         peak.append(ledger.peak)
     assert peak[1] - peak[0] == 1 << 20
-
-
-SAMPLED = ("matmul", "linear")  # those with kernels of their own besides: test_kernels.py
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", SAMPLED)
-def test_ops_made_of_products(host, name, dtype):
-    """Values and gradients of all samples, those accumulated over two backwards too."""
-    op = ag.registry[name]
-    for sample in op.samples:
-        made = [arg.make(dtype) if isinstance(arg, Spec) else arg for arg in sample.args]
-        found = results(op, [arg.to("host") if isinstance(arg, ownt.Tensor) else arg for arg in made], sample)
-        for one, other in zip(found, results(op, made, sample), strict=True):
-            close(one, other, dtype)
-    assert host.lt.launches
-
-
-def results(op, args, sample):
-    nodes = [ag.param(x) if isinstance(x, ownt.Tensor) and x.dtype.kind == "f" else x for x in args]
-    for _ in range(2):
-        y = op(*nodes, **sample.options)
-        (y * y).sum().backward()
-    return [y.numpy(), *(node.grad.numpy() for node in nodes if isinstance(node, ag.Node) and node.grad is not None)]
