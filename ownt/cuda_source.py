@@ -31,7 +31,7 @@ from ownt.launch import nothing
 __all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "in_order", "options"]
 
 HEADERS = Path(__file__).parent / "cuda_headers"
-PLAIN_SHARED_BYTES = 48 << 10  # of shared memory that a block gets without being granted more
+PLAIN_SHARED_BYTES = 48 << 10  # of shared memory that a block gets in all without being granted more
 
 Dim = tuple[int, ...]
 
@@ -271,7 +271,8 @@ def compile_with_cupy(
         ) from error
 
     def function(name: str) -> Run:
-        kernel, granted = module.get_function(name), PLAIN_SHARED_BYTES
+        kernel = module.get_function(name)
+        granted = PLAIN_SHARED_BYTES - driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, kernel.ptr)
 
         def run(grid: Dim, block: Dim, shared_bytes: int, arguments: list[Any]) -> None:
             nonlocal granted

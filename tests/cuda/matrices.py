@@ -21,7 +21,7 @@ def there(place, x):
     root = x
     while root.base is not None:
         root = root.base
-    moved = place.from_host(np.ravel(root, order="K").view(np.uint8))
+    moved = place.bring(np.ravel(root, order="K").view(np.uint8))
     offset = x.ctypes.data - root.ctypes.data
     return place.xp.ndarray(x.shape, x.dtype, moved.data + offset, x.strides)
 

@@ -199,6 +199,8 @@ def test_epilogues(place, dtype, epilogue):
     has_vector, has_aux = "bias" in epilogue or "bgrad" in epilogue, "aux" in epilogue or "dgelu" in epilogue
     added = there(place, vector) if has_vector else None
     bound = gemm.bind(there(place, a), there(place, b), out, 0, epilogue, added, given if has_aux else None)
+    if bound is None and place.name == "cuda":
+        pytest.skip(f"cuBLASLt has no algorithm with {epilogue} of {dtype} for these matrices here")
     bound[0](*bound[1])
     close(place.to_host(out), expected, dtype)
     if "aux" in epilogue:

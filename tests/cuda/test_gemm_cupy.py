@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 
 import numpy as np
 import pytest
 from host_device import Host
 from lt_stand_in import StandIn
-from matrices import close, destination, laid, numbers
+from matrices import close, destination, laid, numbers, there
 
 from ownt import device, gemm
 from ownt.cublaslt import CublasLt
@@ -54,3 +55,13 @@ def test_bias_and_aux_of_cupys_arrays(cupy):
     )
     function(*arguments)
     close(aux, a @ b + bias, "float32")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_matrices_lie_on_a_gpu_as_they_do_here(gpu, dtype):
+    for how in ("rows", "columns", "window", "window of columns", "backwards"):
+        here = laid(numbers((6, 8), dtype), how)
+        moved = there(gpu, here)
+        assert type(moved) is gpu.array and moved.strides == here.strides
+        for i in np.ndindex(6, 8):
+            assert ctypes.string_at(gpu.pointer(moved[(*i, ...)]), here.itemsize) == here[i].tobytes()
