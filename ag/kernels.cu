@@ -45,7 +45,7 @@ struct Results {
 // Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts, stacks).
 template <int N>
 __device__ inline void sum_stretch(const real* x, long long row_stride, const Results& to, int rows, int width) {
-  __shared__ wide sums[256 * FULL];
+  __shared__ wide sums[256 * N];
   const int pack = blockIdx.x * blockDim.x + threadIdx.x, column = pack * N;
   const int first = rows * static_cast<long long>(blockIdx.y) / gridDim.y;
   const int end = rows * static_cast<long long>(blockIdx.y + 1) / gridDim.y;
