@@ -45,5 +45,13 @@ def logits_pieces(x: Tensor, classes: int) -> Iterator[slice]:
     return _pieces(x, classes, LOGITS[devices.of(x.array).kernels])
 
 
+def pitch(x: Tensor, width: int) -> int:
+    """Numbers from row to row of a result of x (..., C) so wide: on a GPU, whose products are slow where rows begin at
+    odd addresses, so many that each begins at a multiple of 16 bytes.
+    """
+    full = 16 // x.dtype.itemsize if devices.of(x.array).kernels == "cuda" else 1
+    return -(-width // full) * full
+
+
 def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:
     return stretches(math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1)))
