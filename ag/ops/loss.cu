@@ -63,7 +63,7 @@ row_slopes(const wide* share, const real* logits, const long long* targets, cons
         wide values[N];
 #pragma unroll
         for (int i = 0; i < N; i++) {
-          wide slope = exp((widen(pack.at[i]) - top) - rest) * whole;
+          wide slope = power_of_e((widen(pack.at[i]) - top) - rest) * whole;
           if (c + i == target) slope -= at_target;
           if (smoothing != 0) slope -= even * (weight ? widen(weight[c + i]) : wide(1));
           values[i] = slope * factor;
