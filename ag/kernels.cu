@@ -112,8 +112,10 @@ extern "C" __global__ void __launch_bounds__(1024)
 sum_parts(const wide* parts, real* out, wide* sums, int beta, int count, long long results) {
   __shared__ wide found[32][WARP];
   const long long at = blockIdx.x * static_cast<long long>(WARP) + threadIdx.x;
+  const int end = at < results ? count : 0, step = blockDim.y;
   wide sum = 0;
-  for (int part = threadIdx.y; at < results && part < count; part += blockDim.y) sum += parts[part * results + at];
+#pragma unroll 8  // blocks are few: many reads have to be on their way
+  for (int part = threadIdx.y; part < end; part += step) sum += parts[part * results + at];
   found[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || at >= results) return;

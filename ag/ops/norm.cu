@@ -181,12 +181,12 @@ norm_backward(const real* g, const real* x, const wide* stats, const real* gain,
 extern "C" __global__ void __launch_bounds__(1024)
 norm_sum_parts(const wide* parts, real* dgain, int gain_beta, real* dshift, int shift_beta, int count, int width) {
   __shared__ wide sums[32][WARP];
-  const int column = blockIdx.x * WARP + threadIdx.x;
+  const int column = blockIdx.x * WARP + threadIdx.x, step = blockDim.y;
   real* out = blockIdx.y ? dshift : dgain;
+  const int end = out && column < width ? count : 0;
   wide sum = 0;
-  for (int part = threadIdx.y; out && column < width && part < count; part += blockDim.y) {
-    sum += parts[(part * 2ll + blockIdx.y) * width + column];
-  }
+#pragma unroll 8  // blocks are few: many reads have to be on their way
+  for (int part = threadIdx.y; part < end; part += step) sum += parts[(part * 2ll + blockIdx.y) * width + column];
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || !out || column >= width) return;
