@@ -45,7 +45,7 @@ struct Results {
 // Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts, stacks).
 template <int N>
 __device__ inline void sum_stretch(const real* x, long long row_stride, const Results& to, int rows, int width) {
-  __shared__ wide sums[256 * FULL];
+  __shared__ wide sums[256 * N];
   const int pack = blockIdx.x * blockDim.x + threadIdx.x, column = pack * N;
   const int first = rows * static_cast<long long>(blockIdx.y) / gridDim.y;
   const int end = rows * static_cast<long long>(blockIdx.y + 1) / gridDim.y;
@@ -112,8 +112,10 @@ extern "C" __global__ void __launch_bounds__(1024)
 sum_parts(const wide* parts, real* out, wide* sums, int beta, int count, long long results) {
   __shared__ wide found[32][WARP];
   const long long at = blockIdx.x * static_cast<long long>(WARP) + threadIdx.x;
+  const int end = at < results ? count : 0, step = blockDim.y;
   wide sum = 0;
-  for (int part = threadIdx.y; at < results && part < count; part += blockDim.y) sum += parts[part * results + at];
+#pragma unroll 8  // blocks are few: many reads have to be on their way
+  for (int part = threadIdx.y; part < end; part += step) sum += parts[part * results + at];
   found[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || at >= results) return;

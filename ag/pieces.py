@@ -19,7 +19,7 @@ class Size(NamedTuple):
     rows: int
 
 
-# By the kernels that a device uses. On the CPU products run at full speed from few rows on; a GPU wants thousands.
+# By the kernels that a device uses; what is no CPU is taken for a GPU. On the CPU products run at full speed from few rows on; a GPU wants thousands.
 HIDDEN = {  # inside of a fused layer; on the CPU it stays in cache
     "cpu": Size(2 << 20, 256),
     "cuda": Size(32 << 20, 4096),
@@ -34,7 +34,7 @@ _HALF_ON_CPU = 8  # times as much of half precision: for each piece the weights 
 def hidden_pieces(x: Tensor) -> Iterator[slice]:
     """Rows of x (..., C) for which a result of the same width is made."""
     kernels = devices.of(x.array).kernels
-    size = HIDDEN[kernels]
+    size = HIDDEN.get(kernels, HIDDEN["cuda"])
     if kernels == "cpu" and x.dtype in HALF:
         size = Size(size.size_bytes * _HALF_ON_CPU, size.rows * _HALF_ON_CPU)
     return _pieces(x, x.shape[-1], size)
@@ -42,7 +42,15 @@ def hidden_pieces(x: Tensor) -> Iterator[slice]:
 
 def logits_pieces(x: Tensor, classes: int) -> Iterator[slice]:
     """Rows of x (..., C) for which logits are made."""
-    return _pieces(x, classes, LOGITS[devices.of(x.array).kernels])
+    return _pieces(x, classes, LOGITS.get(devices.of(x.array).kernels, LOGITS["cuda"]))
+
+
+def pitch(x: Tensor, width: int) -> int:
+    """Numbers from row to row of a result of x (..., C) so wide: on a GPU, whose products are slow where rows begin at
+    odd addresses, so many that each begins at a multiple of 16 bytes.
+    """
+    full = 16 // x.dtype.itemsize if devices.of(x.array).kernels == "cuda" else 1
+    return -(-width // full) * full
 
 
 def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:

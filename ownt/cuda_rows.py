@@ -14,9 +14,14 @@ WARP, BLOCK = 32, 256
 _NARROW = 1 << 12  # bytes of a row that a warp reads; a wider one has a block
 
 
+def threads_of(row_bytes: int) -> int:
+    """How many threads read a row."""
+    return BLOCK if row_bytes > _NARROW else WARP
+
+
 def block_of(row_bytes: int, shared_bytes: int = 0) -> tuple[tuple[int, int], int]:
     """Threads of a block, (of a row, rows), and its bytes of shared memory, of which each row wants `shared_bytes`."""
-    if row_bytes > _NARROW:
+    if threads_of(row_bytes) == BLOCK:
         return (BLOCK, 1), shared_bytes
     rows = max(1, min(BLOCK // WARP, PLAIN_SHARED_BYTES // max(shared_bytes, 1)))
     return (WARP, rows), rows * shared_bytes

@@ -1,4 +1,5 @@
-// cross_entropy: see loss.py, whose kernels these are. A row of logits is read once, by a warp or a block.
+// cross_entropy: see loss.py, whose kernels these are. A row of logits is read once, by a warp or a block. A pitch is how
+// many numbers lie from one row to the next.
 //
 // A target that is no class, which the op refuses, makes a loss of NaN: nothing is read outside the row.
 // (Four blocks at once, as in softmax.cu.)
@@ -14,10 +15,10 @@ __device__ inline wide weight_of(const real* weight, long long target, int width
 
 extern "C" __global__ void __launch_bounds__(256, 4)
 row_losses(const real* logits, const long long* targets, const real* weight, long long ignore, wide smoothing,
-           wide* out, int beta, wide* stats, int rows, int width) {
+           wide* out, int beta, wide* stats, int rows, int width, long long pitch) {
   const long long row = group_row();
   if (row >= rows) return;  // a whole group
-  logits += row * width;
+  logits += row * pitch;
   const Exponentials all = exponentials(logits, width);
   const wide rest = log(all.sum);
   const long long target = targets[row];
@@ -42,10 +43,11 @@ row_losses(const real* logits, const long long* targets, const real* weight, lon
 // `out` may be the logits.
 extern "C" __global__ void __launch_bounds__(256, 4)
 row_slopes(const wide* share, const real* logits, const long long* targets, const real* weight, const wide* stats,
-           long long ignore, wide smoothing, real* out, int beta, int rows, int width) {
+           long long ignore, wide smoothing, real* out, int beta, int rows, int width, long long pitch,
+           long long out_pitch) {
   const long long row = group_row();
   if (row >= rows) return;
-  logits += row * width, out += row * width;
+  logits += row * pitch, out += row * out_pitch;
   const wide top = stats[row * 2], rest = stats[row * 2 + 1], factor = share[row], even = smoothing / width;
   const long long target = targets[row] == ignore ? 0 : targets[row];  // whatever it is, the share is 0
   const wide at_target = (1 - smoothing) * weight_of(weight, target, width);
@@ -61,7 +63,7 @@ row_slopes(const wide* share, const real* logits, const long long* targets, cons
         wide values[N];
 #pragma unroll
         for (int i = 0; i < N; i++) {
-          wide slope = exp((widen(pack.at[i]) - top) - rest) * whole;
+          wide slope = power_of_e((widen(pack.at[i]) - top) - rest) * whole;
           if (c + i == target) slope -= at_target;
           if (smoothing != 0) slope -= even * (weight ? widen(weight[c + i]) : wide(1));
           values[i] = slope * factor;

@@ -9,7 +9,7 @@ from ag import kernels
 from ag.op import Indices, op
 from ag.ops import embedding, linear
 from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
-from ag.pieces import logits_pieces
+from ag.pieces import logits_pieces, pitch
 from ag.sample import Sample, fixed, integers, normal
 from ag.summed import summed
 from ownt import Tensor, scratch
@@ -224,7 +224,8 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
 
 
 def _logits(x: Tensor, w: Tensor, kind: str = "workspace") -> Tensor:
-    logits = scratch.empty((x.shape[0], w.shape[0]), like=x, kind=kind)
+    whole = scratch.empty((x.shape[0], pitch(x, w.shape[0])), like=x, kind=kind)
+    logits = whole[:, : w.shape[0]]
     matmul_kernel(x, w.T, out=Out(logits))
     return logits
 

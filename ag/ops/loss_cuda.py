@@ -35,11 +35,20 @@ def _fits(targets: Any, weight: Any, dtype: Any, *arrays: Any) -> bool:
     )
 
 
+def _pitches(*matrices: Any) -> tuple[int, ...] | None:
+    """Numbers from row to row of each; None for columns that do not lie side by side."""
+    if any(x.strides[1] != x.itemsize or x.strides[0] % x.itemsize for x in matrices):
+        return None
+    return tuple([x.strides[0] // x.itemsize for x in matrices])
+
+
 @row_loss_kernel.on("cuda", *_source.dtypes)
 def _(logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out) -> Bound:
-    if stats.beta or not logits.size or not _fits(targets, weight, logits.dtype, logits, out.array, stats.array):
+    pitches = _pitches(logits)
+    fits = _fits(targets, weight, logits.dtype, out.array, stats.array)
+    if stats.beta or not logits.size or pitches is None or not fits:
         return None
-    arguments = (logits, targets, weight, ignore, smoothing, out.array, out.beta, stats.array, *logits.shape)
+    arguments = (logits, targets, weight, ignore, smoothing, out.array, out.beta, stats.array, *logits.shape, *pitches)
     return launch(_losses, logits, *logits.shape), arguments
 
 
@@ -47,9 +56,11 @@ def _(logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, 
 def _(
     share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
 ) -> Bound:
-    if not logits.size or not _fits(targets, weight, logits.dtype, share, logits, stats, out.array):
+    pitches = _pitches(logits, out.array)
+    if not logits.size or pitches is None or not _fits(targets, weight, logits.dtype, share, stats):
         return None
-    arguments = (share, logits, targets, weight, stats, ignore, smoothing, out.array, out.beta, *logits.shape)
+    there = out.array, out.beta, *logits.shape, *pitches
+    arguments = (share, logits, targets, weight, stats, ignore, smoothing, *there)
     return launch(_slopes, logits, *logits.shape), arguments
 
 

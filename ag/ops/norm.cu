@@ -85,7 +85,17 @@ norm_again(const real* x, const wide* stats, const real* gain, const real* shift
 struct Kept {
   wide *along, *plain;  // sums over rows: of g h, and of g
   real *g, *x;          // of the row at hand
+
+  // Where the sums of column c + i are, of which a thread has c to c + N - 1: side by side with those of other threads,
+  // in banks of their own.
+  __device__ static int place(int c, int i, int n) { return c - threadIdx.x * n + i * blockDim.x + threadIdx.x; }
 };
+
+// How many places that takes for a row: FULL for each thread in every turn.
+__device__ inline int sums_of(int width) {
+  const int turn = blockDim.x * FULL;
+  return (width + turn - 1) / turn * turn;
+}
 
 // The slope of one row: dx = inverse (s - mean(s) - h mean(s h)) with s = g gain, and its share of both sums.
 template <int N>
@@ -101,7 +111,9 @@ __device__ inline void slope(const real* g, const real* x, Kept kept, const real
       const wide scaled = gain ? slope * widen(gains.at[i]) : slope;
       total += scaled;
       along += scaled * h;
-      if (kept.along) kept.along[c + i] += slope * h, kept.plain[c + i] += slope;
+      if (!kept.along) continue;
+      const int place = Kept::place(c, i, N);
+      kept.along[place] += slope * h, kept.plain[place] += slope;
     }
   }
   if (!dx) return;
@@ -126,7 +138,7 @@ __device__ inline void slopes(const real* g, const real* x, const wide* stats, c
                               wide* parts, int rows, int width, bool centred, Kept kept) {
   const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
   for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
-    for (int i = 0; i < N; i++) kept.along[c + i] = kept.plain[c + i] = 0;
+    for (int i = 0; i < N; i++) kept.along[Kept::place(c, i, N)] = kept.plain[Kept::place(c, i, N)] = 0;
   }
   for (long long row = group; row < rows; row += groups) {
     const long long at = row * width;
@@ -135,7 +147,10 @@ __device__ inline void slopes(const real* g, const real* x, const wide* stats, c
   }
   wide* part = parts + group * 2ll * width;
   for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
-    for (int i = 0; i < N; i++) part[c + i] = kept.along[c + i], part[width + c + i] = kept.plain[c + i];
+    for (int i = 0; i < N; i++) {
+      part[c + i] = kept.along[Kept::place(c, i, N)];
+      part[width + c + i] = kept.plain[Kept::place(c, i, N)];
+    }
   }
 }
 
@@ -144,14 +159,14 @@ extern "C" __global__ void __launch_bounds__(256)
 norm_backward(const real* g, const real* x, const wide* stats, const real* gain, real* dx, int beta, wide* parts,
               int rows, int width, bool centred, bool keep) {
   DYNAMIC_SHARED(wide, shared);
-  const int stride = padded(width);
+  const int stride = padded(width), sums = sums_of(width);
   Kept kept = {nullptr, nullptr, nullptr, nullptr};
   if (parts) {
-    kept.along = shared + threadIdx.y * 2 * stride;
-    kept.plain = kept.along + stride;
+    kept.along = shared + threadIdx.y * 2 * sums;
+    kept.plain = kept.along + sums;
   }
   if (keep) {
-    real* rows_kept = reinterpret_cast<real*>(shared + (parts ? blockDim.y * 2 * stride : 0));
+    real* rows_kept = reinterpret_cast<real*>(shared + (parts ? blockDim.y * 2 * sums : 0));
     kept.g = rows_kept + threadIdx.y * 2 * stride;
     kept.x = kept.g + stride;
   }
@@ -166,12 +181,12 @@ norm_backward(const real* g, const real* x, const wide* stats, const real* gain,
 extern "C" __global__ void __launch_bounds__(1024)
 norm_sum_parts(const wide* parts, real* dgain, int gain_beta, real* dshift, int shift_beta, int count, int width) {
   __shared__ wide sums[32][WARP];
-  const int column = blockIdx.x * WARP + threadIdx.x;
+  const int column = blockIdx.x * WARP + threadIdx.x, step = blockDim.y;
   real* out = blockIdx.y ? dshift : dgain;
+  const int end = out && column < width ? count : 0;
   wide sum = 0;
-  for (int part = threadIdx.y; out && column < width && part < count; part += blockDim.y) {
-    sum += parts[(part * 2ll + blockIdx.y) * width + column];
-  }
+#pragma unroll 8  // blocks are few: many reads have to be on their way
+  for (int part = threadIdx.y; part < end; part += step) sum += parts[(part * 2ll + blockIdx.y) * width + column];
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || !out || column >= width) return;

@@ -9,7 +9,7 @@ from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.cuda_rows import WARP, block_of, launch
+from ownt.cuda_rows import WARP, block_of, launch, threads_of
 from ownt.cuda_source import PLAIN_SHARED_BYTES, Source, in_order
 from ownt.kernel import Out
 
@@ -20,13 +20,19 @@ _backward = _source.kernel("norm_backward")
 _sum_parts = _source.kernel("norm_sum_parts")
 
 _MOST_SHARED = 160 << 10  # bytes, of an A100's 163 KB
-_PARTS, _PART_NUMBERS = 1024, 1 << 21  # of a sum over rows at most: parts, and columns times parts
+_PARTS, _PART_NUMBERS = 2048, 1 << 21  # of a sum over rows at most: parts, and columns times parts
 
 
 def _padded(x: Any) -> int:
     """Columns of a row in shared memory, where each begins at 16 bytes."""
     full = 16 // x.itemsize
     return -(-x.shape[1] // full) * full
+
+
+def _sums(x: Any) -> int:
+    """Places of a sum for each column of a row, of which every thread has 16 bytes in each turn."""
+    turn = threads_of(x.shape[1] * x.itemsize) * (16 // x.itemsize)
+    return -(-x.shape[1] // turn) * turn
 
 
 def _fits(x: Any, stats: Any, *others: Any) -> bool:
@@ -64,7 +70,7 @@ def _(
         return None
     rows, width = x.shape
     sums = bool(dgain or dshift)
-    sum_bytes = 2 * _padded(x) * stats.itemsize if sums else 0
+    sum_bytes = 2 * _sums(x) * stats.itemsize if sums else 0
     kept_bytes = 2 * _padded(x) * x.itemsize if dx else 0
     keep = dx is not None and sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
     block, shared_bytes = block_of(width * x.itemsize, sum_bytes + (kept_bytes if keep else 0))

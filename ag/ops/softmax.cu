@@ -8,7 +8,7 @@ softmax_forward(const real* x, real* out, int beta, int rows, int width) {
   if (row >= rows) return;  // a whole group
   x += row * width, out += row * width;
   const Exponentials all = exponentials(x, width);
-  map_row([&](wide value) { return exp(value - all.top) / all.sum; }, out, beta, width, x);
+  map_row([&](wide value) { return quotient(power_of_e(value - all.top), all.sum); }, out, beta, width, x);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4)
@@ -36,7 +36,7 @@ log_softmax_backward(const real* g, const real* y, real* out, int beta, int rows
   if (row >= rows) return;
   g += row * width, y += row * width, out += row * width;
   const wide total = sum_row([](wide slope) { return slope; }, width, g);
-  map_row([&](wide slope, wide value) { return slope - exp(value) * total; }, out, beta, width, g, y);
+  map_row([&](wide slope, wide value) { return slope - power_of_e(value) * total; }, out, beta, width, g, y);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4)
@@ -55,5 +55,6 @@ logsumexp_backward(const real* g, const real* x, const real* y, real* out, int b
   if (row >= rows) return;
   const wide slope = widen(g[row]), sum = widen(y[row]);
   const wide subtracted = isinf(sum) && sum < 0 ? wide(0) : sum;  // of no number but -Inf
-  map_row([&](wide value) { return slope * exp(value - subtracted); }, out + row * width, beta, width, x + row * width);
+  x += row * width, out += row * width;
+  map_row([&](wide value) { return slope * power_of_e(value - subtracted); }, out, beta, width, x);
 }

@@ -27,7 +27,7 @@ norm_of_pieces(const unsigned long long* table, int rows, int most, double order
   const real* x = piece.at<const real>(0);
   const Norm norm = {order};
   double sum = 0;
-  each_pack(piece.size, aligned(x), [&](auto count, long long i) {
+  each_pack<FULL>(piece.size, aligned(x), [&](auto count, long long i) {
     constexpr int N = decltype(count)::value;
     const Pack<N> pack = load<N>(x + i);
 #pragma unroll
@@ -49,7 +49,7 @@ extern "C" __global__ void __launch_bounds__(256) norm_of_parts(const double* pa
 template <class F> __device__ inline void change(const word* table, int rows, int most, F function) {
   const Piece piece(table, rows, Piece::HEAD + 1, most);
   real* x = piece.at<real>(0);
-  each_pack(piece.size, aligned(x), [&](auto count, long long i) {
+  each_pack<FULL>(piece.size, aligned(x), [&](auto count, long long i) {
     constexpr int N = decltype(count)::value;
     Pack<N> pack = load<N>(x + i);
 #pragma unroll

@@ -9,7 +9,9 @@
 #pragma once
 #include "table.cuh"
 
-// N numbers as they are computed with, side by side, read and written 16 bytes at a time.
+// N numbers as they are computed with, side by side. Of WHOLE a warp reads and writes one run of memory at a time; more,
+// as many as 16 bytes of half precision hold, would be every second 16 bytes of it.
+constexpr int WHOLE = 16 / sizeof(wide);
 template <int N> struct __align__(N * sizeof(wide) < 16 ? N * sizeof(wide) : 16) Wides {
   wide at[N];
 };
@@ -46,7 +48,7 @@ __device__ inline void update(const word* table, int rows, int most, const doubl
   const Rule rule(settings + 1, state, flags...);
   const word key = position ? position[0] : 0, drawn = position ? position[1] + piece.number() : 0;
 
-  each_pack(piece.size, is_aligned, [&](auto count, long long i) {
+  each_pack<WHOLE>(piece.size, is_aligned, [&](auto count, long long i) {
     constexpr int N = decltype(count)::value;
     const Pack<N> g = load<N>(gradient + i);
     Pack<N> p = load<N>(weights + i);

@@ -40,10 +40,10 @@ struct Piece {
   __device__ word number() const { return entries[2] + first; }
 };
 
-// function(integral constant N, i) for each pack of N numbers of a piece: of FULL where memory is aligned, else of 1.
+// function(integral constant N, i) for each pack of N numbers of a piece: of MOST where memory is aligned, else of 1.
 template <int N> struct Count { static constexpr int value = N; };
-template <class F> __device__ inline void each_pack(long long size, bool is_aligned, F function) {
-  const long long packs = is_aligned ? size / FULL : 0;
-  for (long long i = threadIdx.x; i < packs; i += blockDim.x) function(Count<FULL>(), i * FULL);
-  for (long long i = packs * FULL + threadIdx.x; i < size; i += blockDim.x) function(Count<1>(), i);
+template <int MOST, class F> __device__ inline void each_pack(long long size, bool is_aligned, F function) {
+  const long long packs = is_aligned ? size / MOST : 0;
+  for (long long i = threadIdx.x; i < packs; i += blockDim.x) function(Count<MOST>(), i * MOST);
+  for (long long i = packs * MOST + threadIdx.x; i < size; i += blockDim.x) function(Count<1>(), i);
 }

@@ -1,11 +1,11 @@
 // The formulas of activations, for the kernels of activations and for those that are fused with one.
 #pragma once
-#include "types.cuh"
+#include "fast.cuh"
 
 // 1 / (1 + e^-x), by powers of e^-|x|, which never overflow
 __device__ inline wide logistic(wide x) {
-  const wide e = exp(-fabs(x));
-  return (x >= 0 ? wide(1) : e) / (1 + e);
+  const wide e = power_of_e(-fabs(x));
+  return quotient(x >= 0 ? wide(1) : e, 1 + e);
 }
 
 // ln(1 + e^x), likewise; NaN of NaN

@@ -1,6 +1,7 @@
 // Rows of numbers, each gone through by a group of threads: those of a block along x; see ownt/cuda_rows.py.
 #pragma once
 #include "elementwise.cuh"
+#include "fast.cuh"
 #include "reduce.cuh"
 
 // The row that is this thread's group's.
@@ -54,7 +55,7 @@ struct Exponentials {
 #pragma unroll
     for (int i = 0; i < N; i++) larger = Max()(larger, widen(pack.at[i]));
 #pragma unroll
-    for (int i = 0; i < N; i++) added += exp(widen(pack.at[i]) - larger);
+    for (int i = 0; i < N; i++) added += power_of_e(widen(pack.at[i]) - larger);
     sum = sum * exp(top - larger) + added;
     top = larger;
   }

@@ -156,22 +156,21 @@ def modules(monkeypatch):
 
     monkeypatch.setattr(cupy, "RawModule", Module)
     monkeypatch.setattr(cupy.cuda.driver, "funcSetAttribute", lambda *call: calls.append(call))
-    monkeypatch.setattr(cupy.cuda.driver, "funcGetAttribute", lambda *of: {(1, 7): 128}[of])
     return calls
 
 
 def test_cupy_compiles_once_and_launches_on_the_stream(tmp_path, modules):
     made = source(tmp_path)
     run = compile_with_cupy(made, dtypes.float16, "sm_90a", lambda: "stream")("scale")
-    run((3,), (64,), 100, [1, 2])
-    run((3, 2), (64,), 48 << 10, [1])
+    run((3,), (64,), 0, [1, 2])
+    run((3,), (64,), 48 << 10, [1, 2])  # too much beside a source's own arrays, unless granted
     run((3, 2), (64,), 60_000, [1])
     run((3, 2), (64,), 60_000, [1])
     assert modules == [
         (made.text, ("-std=c++17", "-Dreal=__half", "-arch=sm_90a")),
-        ((3,), (64,), [1, 2], 100, "stream"),
+        ((3,), (64,), [1, 2], 0, "stream"),
         (7, 8, 48 << 10),  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        ((3, 2), (64,), [1], 48 << 10, "stream"),
+        ((3,), (64,), [1, 2], 48 << 10, "stream"),
         (7, 8, 60_000),
         ((3, 2), (64,), [1], 60_000, "stream"),
         ((3, 2), (64,), [1], 60_000, "stream"),
