@@ -19,7 +19,8 @@ class Size(NamedTuple):
     rows: int
 
 
-# By the kernels that a device uses; what is no CPU is taken for a GPU. On the CPU products run at full speed from few rows on; a GPU wants thousands.
+# By the kernels that a device uses; what is no CPU is taken for a GPU. On the CPU products run at full speed from few
+# rows on; a GPU wants thousands.
 HIDDEN = {  # inside of a fused layer; on the CPU it stays in cache
     "cpu": Size(2 << 20, 256),
     "cuda": Size(32 << 20, 4096),
