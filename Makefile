@@ -12,8 +12,8 @@ BROWSER = .venv/.browser
 train: $(BASE)  ## train the default model on the names that come with the package; print samples
 	$(BIN)/ownt train
 
-test: $(BASE)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(BASE)  ## run the tests, but for those of `make cuda-check` and `make parity`
+	$(BIN)/python -m pytest --ignore=tests/cuda
 
 check: $(CHECKS)  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
