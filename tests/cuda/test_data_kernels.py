@@ -69,7 +69,7 @@ class TestDropout:
                     ]
                     assert not any(type(a) is np.ndarray for a in positions), "a place of the host is bound"
                     with recording.again():
-                        recording.replay(0, len(recording.launches))
+                        recording.replay()
         np.testing.assert_array_equal(runs["eager"], runs["replayed"])
         assert len({result.tobytes() for result in runs["eager"]}) == 3
 
