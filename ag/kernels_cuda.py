@@ -11,9 +11,10 @@ from ag import kernels
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
+from ownt.calls import in_order
 from ownt.cuda_elementwise import THREADS, blocks
 from ownt.cuda_signature import FLOATS
-from ownt.cuda_source import Source, in_order
+from ownt.cuda_source import Source
 from ownt.cuda_strided import Axis, Sizes, along, layout, merged, strided
 from ownt.kernel import Out
 

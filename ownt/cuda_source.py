@@ -23,12 +23,11 @@ from typing import Any, NamedTuple, Protocol, final
 
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.calls import in_order
 from ownt.cuda_signature import FLOATS, REAL, Parameter, Signature, signatures
 from ownt.dtype import DType
 from ownt.launch import nothing
 
-__all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "in_order", "options"]
+__all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "options"]
 
 HEADERS = Path(__file__).parent / "cuda_headers"
 PLAIN_SHARED_BYTES = 48 << 10  # of shared memory that a block gets in all without being granted more

@@ -32,15 +32,10 @@ def is_half(value: Any) -> bool:
 
 @final
 class _Copies:
-    """Workspaces in float32 of arrays of half precision, one of each: what a kernel reads and writes over stays one.
-
-    (No function that calls itself, which would hold the workspaces until garbage is collected.)
-    """
+    """Workspaces in float32 of arrays of half precision, one of each: what a kernel reads and writes over stays one."""
 
     def __init__(self) -> None:
-        self.made: dict[
-            int, tuple[Any, Tensor]
-        ] = {}  # by what it is of, which is held so that no other is taken for it
+        self.made: dict[int, tuple[Any, Tensor]] = {}  # by the array's id, which is held, so that it stays its own
 
     def of(self, value: Any) -> Any:
         """A value with copies in place of arrays of half precision."""

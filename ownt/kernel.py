@@ -146,12 +146,12 @@ class Kernel:
         if bound is not None:
             return bound
         place, reference = devices.of(target), self.reference
+        if not self.casts:
+            self._check_dtypes(arrays, target.dtype)
         if not (self.casts or self.moves) and (dtype in dtypes.HALF or any(map(half.is_half, arrays))):
             if not self._goes_in_pieces(place):
                 return half.bind(self, arrays, outs)
             reference = half.elementwise(reference)
-        elif not self.casts:
-            self._check_dtypes(arrays, target.dtype)
         return self._run_reference, (reference, place, arrays, outs)
 
     def _bind_only(self, target: Any, arrays: list[Any], outs: dict) -> tuple:
@@ -175,11 +175,13 @@ class Kernel:
                 reference(*arrays, **outs)
 
     def _check_dtypes(self, arrays: list[Any], dtype: Any) -> None:
-        """No silent promotion: floats of two dtypes in one launch are a mistake in an op."""
+        """No silent promotion: floats of two dtypes, but for half precision and float32, are a mistake in an op."""
         if not dtypes.is_float(dtype):
             return
         for array in arrays:
-            if devices.is_array(array) and dtypes.is_float(array.dtype) and array.dtype != dtype:
+            if not (devices.is_array(array) and dtypes.is_float(array.dtype)):
+                continue
+            if dtypes.wide(array.dtype) != dtypes.wide(dtype):
                 raise TypeError(f"kernel {self.name}: expected {dtype} like its output; got {array.dtype}")
 
     def _load_overrides(self, device: devices.Device) -> dict[dtypes.DType, Bind]:

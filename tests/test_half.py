@@ -150,6 +150,8 @@ def test_embeddings_that_meet_in_a_row_add_up_in_float32():
 def test_float32_and_float64_still_do_not_meet():
     with pytest.raises(TypeError, match="kernel scale: expected float32 like its output; got float64"):
         kernels.scale(ownt.ones(3, dtype="float64"), 2.0, out=Out(ownt.ones(3)))
+    with pytest.raises(TypeError, match="kernel scale: expected bfloat16 like its output; got float64"):
+        kernels.scale(ownt.ones(3, dtype="float64"), 2.0, out=Out(ownt.ones(3, dtype="bfloat16")))
     with pytest.raises(TypeError, match="add: expected tensors of one dtype; got bfloat16 and float32"):
         ag.add(ownt.ones(3, dtype="bfloat16"), ownt.ones(3))
 

@@ -15,8 +15,8 @@ from ag.ops.channels_cuda import Images, adding, images
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.calls import Call
-from ownt.cuda_source import Source, in_order
+from ownt.calls import Call, in_order
+from ownt.cuda_source import Source
 from ownt.kernel import Out
 
 _source = Source(__file__)

@@ -6,8 +6,8 @@ from typing import Any
 
 from ag.ops.attention import cached_attention_kernel
 from ownt import device as devices
-from ownt.calls import Call
-from ownt.cuda_source import FLOATS, Source, in_order
+from ownt.calls import Call, in_order
+from ownt.cuda_source import FLOATS, Source
 from ownt.kernel import Out
 
 _source = Source(__file__)

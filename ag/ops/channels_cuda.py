@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, final
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.calls import Call
-from ownt.cuda_source import Source, in_order
+from ownt.calls import Call, in_order
+from ownt.cuda_source import Source
 from ownt.kernel import Out
 
 _source = Source(__file__)

@@ -16,8 +16,8 @@ from ag.ops.window import Window
 from ownt import cudnn, scratch
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.calls import Call, Calls
-from ownt.cuda_source import CudaKernel, Source, in_order
+from ownt.calls import Call, Calls, in_order
+from ownt.cuda_source import CudaKernel, Source
 from ownt.kernel import Out
 from ownt.layout import FROM_LAST, TO_LAST
 

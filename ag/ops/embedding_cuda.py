@@ -9,7 +9,8 @@ from ag.ops.embedding import embedding_kernel, embedding_vjp
 from ownt import Tensor, scratch
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt.cuda_source import Source, in_order
+from ownt.calls import in_order
+from ownt.cuda_source import Source
 from ownt.kernel import Out
 
 _source = Source(__file__)

@@ -11,8 +11,9 @@ from ag.ops.gather import gather_kernel, gather_vjp
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
+from ownt.calls import in_order
 from ownt.cuda_elementwise import THREADS
-from ownt.cuda_source import Source, in_order
+from ownt.cuda_source import Source
 from ownt.cuda_strided import Sizes, layout
 from ownt.kernel import Out
 

@@ -8,8 +8,9 @@ from typing import Any
 from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
 from ownt import device as devices
 from ownt import scratch
+from ownt.calls import in_order
 from ownt.cuda_rows import BLOCK, launch
-from ownt.cuda_source import Source, in_order
+from ownt.cuda_source import Source
 from ownt.dtype import int64, wide
 from ownt.kernel import Out
 from ownt.tensor import Tensor

@@ -9,8 +9,9 @@ from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
+from ownt.calls import in_order
 from ownt.cuda_rows import WARP, block_of, launch, threads_of
-from ownt.cuda_source import PLAIN_SHARED_BYTES, Source, in_order
+from ownt.cuda_source import PLAIN_SHARED_BYTES, Source
 from ownt.kernel import Out
 
 _source = Source(__file__)

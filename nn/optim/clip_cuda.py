@@ -10,7 +10,8 @@ from nn.optim.columns import columns
 from nn.optim.table_cuda import THREADS, Table, table
 from ownt import device as devices
 from ownt import scratch
-from ownt.cuda_source import CudaKernel, Source, in_order
+from ownt.calls import in_order
+from ownt.cuda_source import CudaKernel, Source
 from ownt.dtype import DType
 from ownt.kernel import Kernel, Out
 

@@ -10,8 +10,9 @@ from simulated import simulated
 import ownt
 from ownt import device as devices
 from ownt import dtype as dtypes
+from ownt.calls import in_order
 from ownt.cuda_signature import signatures
-from ownt.cuda_source import FLOATS, Source, compile_with_cupy, in_order, options
+from ownt.cuda_source import FLOATS, Source, compile_with_cupy, options
 
 executes = pytest.mark.skipif(bool(missing()), reason=missing())
 SCALE = """
