@@ -16,6 +16,11 @@ _BLOCKS = 16  # at most
 _WIDTH = 8  # columns below which NumPy sums as fast
 
 
+@elementwise(kernels.fill, "float32", "float64")
+def _(value: Any) -> Any:
+    return value
+
+
 @elementwise(kernels.copy, "float32", "float64")
 def _(x: Any) -> Any:
     return x

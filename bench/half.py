@@ -1,7 +1,7 @@
 """A GPT trained in half precision beside float32: the same weights, the same batches, the ratio of the losses.
 
     python bench/half.py [--config char|baby|...] [--steps 200] [--dtypes bfloat16,float16] [--device cpu|cuda]
-                         [--every 20] [--json FILE]
+                         [--text FILE] [--every 20] [--json FILE]
 
 Weights and activations are of the dtype, the optimizer's masters and moments float32; float16 with its losses scaled.
 Every so many steps the mean loss since the last line, and its ratio to float32's. Gradient bytes are counted by the
@@ -38,16 +38,34 @@ def model_of(size: Size, dtype: str, device: str) -> nn.GPT:
     return model.to(device, dtype)
 
 
-def batches(size: Size) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
-    """Skewed random tokens whose order has a rule that can be learned: each third is the sum of the two before it."""
+def batches(size: Size, text: Path | None) -> Iterator[tuple[numpy.ndarray, numpy.ndarray]]:
+    """Stretches of a text drawn at random; without one skewed random tokens with a rule that can be learned: each third
+    is the sum of the two before it. Of those a few batches, again and again."""
     random = numpy.random.default_rng(0)
+    if text is not None:
+        tokens = tokens_of(text, size)
+        while True:
+            starts = random.integers(0, len(tokens) - size.block, size.batch)
+            rows = tokens[starts[:, None] + numpy.arange(size.block + 1)]
+            yield rows[:, :-1], rows[:, 1:]
     made = []
     for _ in range(BATCHES):
-        text = (size.vocab * random.random((size.batch, size.block + 1)) ** 3).astype("int64")
-        text[:, 2::3] = (text[:, 0:-2:3] + text[:, 1:-1:3])[:, : text[:, 2::3].shape[1]] % size.vocab
-        made.append((text[:, :-1], text[:, 1:]))
+        rows = (size.vocab * random.random((size.batch, size.block + 1)) ** 3).astype("int64")
+        rows[:, 2::3] = (rows[:, 0:-2:3] + rows[:, 1:-1:3])[:, : rows[:, 2::3].shape[1]] % size.vocab
+        made.append((rows[:, :-1], rows[:, 1:]))
     while True:
         yield from made
+
+
+def tokens_of(text: Path, size: Size) -> numpy.ndarray:
+    """The numbers of a text's characters. Raises: ValueError for more characters than the model knows, or too few."""
+    characters, tokens = numpy.unique(list(text.read_text("utf-8")), return_inverse=True)
+    if len(characters) > size.vocab or len(tokens) <= size.block:
+        raise ValueError(
+            f"{text}: expected more than {size.block} characters of at most {size.vocab} kinds; "
+            f"got {len(tokens)} of {len(characters)}"
+        )
+    return tokens.astype("int64")
 
 
 def trained(size: Size, dtype: str, options: argparse.Namespace) -> list[float]:
@@ -55,13 +73,14 @@ def trained(size: Size, dtype: str, options: argparse.Namespace) -> list[float]:
     model = model_of(size, dtype, options.device)
     adam = nn.AdamW(nn.decay_groups(model, WEIGHT_DECAY), lr=RATE, betas=BETAS, eps=EPS)
     step = (nn.ScaledStep if dtype == "float16" else nn.Step)(model.loss, adam, max_norm=1.0)
-    return [step(*batch).item() for batch, _ in zip(batches(size), range(options.steps), strict=False)]
+    given = zip(batches(size, options.text), range(options.steps), strict=False)
+    return [step(*batch).item() for batch, _ in given]
 
 
 def gradient_bytes(size: Size, dtype: str, device: str) -> tuple[int, int]:
     """Of the gradients after a backward, by the ledger, and of the parameters."""
     model = model_of(size, dtype, device)
-    model.loss(*next(batches(size))).backward()
+    model.loss(*next(batches(size, None))).backward()
     found = ownt.memory.report(device).by_kind()["gradient"]
     return found, sum(node.nbytes for node in model.parameters())
 
@@ -87,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--dtypes", type=workers.chosen_from(list(DTYPES)), default=list(DTYPES))
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--text", type=Path, help="what to train on, character by character; made-up tokens by default")
     parser.add_argument("--every", type=int, default=20, help="steps in a line")
     parser.add_argument("--json", type=Path, help="write all losses to this file, too")
     options = parser.parse_args(arguments)

@@ -128,8 +128,7 @@ class Decoder:
         recording = self._recording
         if recording is not None and recording.is_valid and not recording.in_the_way():
             self.cache.positions(1)
-            with recording.again():
-                recording.replay()
+            recording.replay()
             self.cache.length += 1
         else:
             self._evaluate(self._record)

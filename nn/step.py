@@ -27,10 +27,7 @@ _TRIES = 2  # to record the same: what a model makes at its first call spoils th
 
 @final
 class _Recorded:
-    """A recording of a step, what each replay has to fill in, and what must not have changed meanwhile.
-
-    split: the number of the first launch that comes after the optimizer has put down its numbers
-    """
+    """A recording of a step, what each replay has to fill in, and what must not have changed meanwhile."""
 
     def __init__(self, arena: Arena, inputs: list[Any], signature: Hashable) -> None:
         self.recording = Recording(arena)
@@ -39,7 +36,6 @@ class _Recorded:
         self.loss: Any = None
         self.norm: Tensor | None = None
         self.updates: list[Update] = []
-        self.split = 0
         self._tensors: list[list[Any]] = []
         self._modes: dict[Module, bool] = {}
 
@@ -141,7 +137,8 @@ class Step:
     def _signature(self, given: list[tuple[Any, ...]]) -> Hashable:
         """What a recording is for."""
         shapes = tuple([tuple([_signature(value) for value in batch]) for batch in given])
-        fresh = all(node.grad is None for node in self.optimizer.parameters)
+        slots = [node.slot for node in self.optimizer.parameters]
+        fresh = all(slot is None or slot.tensor is None for slot in slots)
         functions = self.loss_function, id(self.optimizer), self.optimizer.signature()
         return shapes, self.max_norm, self.fuse_optimizer, fresh, threads.get_num_threads(), functions
 
@@ -168,8 +165,7 @@ class Step:
             for update in recorded.updates:
                 update.count(self.optimizer, 1.0)
 
-        with recorded.recording.again():
-            recorded.recording.replay(recorded.split, count)
+        recorded.recording.replay(count)
 
     def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
         """Run the step; keep the recording of it if it can be replayed."""
@@ -234,7 +230,7 @@ class Step:
         with timeline.phase("update"):
             with recorded.recording.paused():
                 recorded.updates = self.optimizer.prepared(1.0)
-            recorded.split = len(recorded.recording.launches)
+            recorded.recording.split = len(recorded.recording.launches)
             for update in recorded.updates:
                 update.launch(self.optimizer)
             self.optimizer.zero_grad()

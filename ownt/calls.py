@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 from ownt import scratch
@@ -46,6 +46,16 @@ class Calls:
 def in_order(*calls: Call) -> Call:
     """Calls as one, done one after the other."""
     return _run, calls
+
+
+def parts_of(call: Call) -> Iterator[Call]:
+    """The calls that one is made of; itself unless it is made of several."""
+    function, arguments = call
+    if function is not _run:
+        yield call
+        return
+    for part in arguments:
+        yield from parts_of(part)
 
 
 def _run(*calls: Call) -> None:

@@ -17,6 +17,7 @@ from typing import Any, final
 from ownt import device as devices
 from ownt import memory
 from ownt.arena import Arena
+from ownt.calls import Call
 from ownt.heap import Block
 from ownt.kernel import Out
 from ownt.launch import CaptureError, Launch, nothing
@@ -54,11 +55,13 @@ class Recording:
         self._drawn = 0
         self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
         self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
+        self._peak_bytes = 0
         self._changes = -1
         arena.recordings.add(self)
         self._told: Any = None  # what a timeline was told while the step ran, if there was one
+        self.split = 0  # the number of the first launch that comes after new numbers are put down; see `replay`
         self._graph: Callable[[], None] | None = None
-        self._has_tried = False  # to make a graph
+        self._halves: list[list[Call]] = []  # what a replay calls before and after that; none before the first
 
     # recording
 
@@ -75,6 +78,7 @@ class Recording:
         finally:
             self._runs, self.arena.trace = _merged(self.arena.trace), trace
         self._peak = log.peak(_TRANSIENT)
+        self._peak_bytes = sum(self._peak.values())
         self._told = None if told is None else told.log[first:]
         self._drawn = generator.offset - self._start
         self._changes = _changes
@@ -120,6 +124,7 @@ class Recording:
             self.launches.clear()
             self.held.clear()
             self._graph = None
+            self._halves.clear()
 
     def forget(self) -> None:
         """Let go of the memory that launches are bound to: it is given back."""
@@ -176,48 +181,54 @@ class Recording:
             return "scratch memory of another thread"
         return self.arena.occupant(self._runs)
 
-    @contextlib.contextmanager
-    def again(self) -> Iterator[None]:
-        """For a replay: the next random numbers, the memory in the ledger, and versions of what it writes."""
-        began = time.perf_counter()
+    def replay(self, fill: Callable[[], None] = nothing) -> None:
+        """Run the launches again, with the next random numbers; the ledger is told of the memory they use.
+
+        `fill` puts down the numbers that launches from number `split` on are to read.
+        """
+        told = self.arena.device.ledger.timeline
+        began = 0.0 if told is None else time.perf_counter()
+        if self._drawn:
+            self._draw_again()
+        self.arena.device.ledger.visit(self._peak, self._peak_bytes)
+        for block in self._blocks.values():
+            block.version += 1
+        self._run(fill)
+        if told is not None:
+            told.again(self._told, began)
+
+    def _draw_again(self) -> None:
         key, start = map(int, generator.take(self._drawn))
         for position, offset in self._positions:
             now = devices.cpu.xp.array((key, start + offset), "uint64")
             devices.of(position).write(position, ..., now)
-        self.arena.device.ledger.visit(self._peak)
-        for block in self._blocks.values():
-            block.version += 1
-        yield
-        if self.arena.device.ledger.timeline is not None:
-            self.arena.device.ledger.timeline.again(self._told, began)
 
-    def replay(self, split: int = 0, fill: Callable[[], None] = nothing) -> None:
-        """Run the launches again; `fill` puts down the numbers that those from number `split` on are to read.
-
-        On a GPU they are captured first, when nobody watches them, and launched as one CUDA graph from then on.
-        """
-        if state.launch is None and not self._has_tried:
-            self._has_tried = True
-            self._capture()
-        if state.launch is None and self._graph is not None:
+    def _run(self, fill: Callable[[], None]) -> None:
+        """Launches nobody watches are put together first: on a GPU to one CUDA graph, on the CPU to few calls."""
+        if state.launch is not None:
+            self._run_watched(self.launches[: self.split])
+            fill()
+            self._run_watched(self.launches[self.split :])
+            return
+        if not self._halves and self._graph is None:
+            self._prepare()
+        if self._graph is not None:
             fill()
             self._graph()
             return
-        self._run(self.launches[:split])
+        before, after = self._halves
+        for function, bound in before:
+            function(*bound)
         fill()
-        self._run(self.launches[split:])
+        for function, bound in after:
+            function(*bound)
 
-    def _run(self, launches: list[Launch]) -> None:
-        outer = state.launch
-        if outer is None:
-            for launch in launches:
-                launch.function(*launch.bound)
-            return
+    def _run_watched(self, launches: list[Launch]) -> None:
         for launch in launches:
-            outer(launch)
+            state.launch(launch)  # type: ignore[misc]
 
-    def _capture(self) -> None:
-        """Make a graph of the launches, where the device has graphs; say so if that cannot be."""
+    def _prepare(self) -> None:
+        """Make a graph of the launches, where the device has graphs, and say so if that cannot be; or fewer calls."""
         place = self.arena.device
         try:
             self._graph = place.graph(self.launches)
@@ -227,6 +238,9 @@ class Recording:
                 _warned.add(kernel)
                 text = f"a recorded step is no CUDA graph, and launched kernel by kernel, because of {error}"
                 warnings.warn(text, RuntimeWarning, stacklevel=6)
+        if self._graph is None:
+            halves = self.launches[: self.split], self.launches[self.split :]
+            self._halves = [place.joined([(launch.function, launch.bound) for launch in half]) for half in halves]
 
 
 def _loose(part: Any) -> Any:

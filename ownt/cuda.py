@@ -127,6 +127,9 @@ class Cuda(devices.Device):
     def graph(self, launches: Sequence[Launch]) -> Graph:
         return captured(self, launches)
 
+    def joined(self, calls: list[Any]) -> list[Any]:
+        return calls
+
     @functools.cached_property
     def gemm(self) -> CublasLt:
         """Its library of matrix products. Raises: RuntimeError where there is none."""

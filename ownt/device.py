@@ -117,6 +117,10 @@ class Device:
         """
         return None
 
+    def joined(self, calls: list[Any]) -> list[Any]:
+        """Calls (function, arguments) that do the same, given addresses and numbers now: of compiled kernels fewer."""
+        return importlib.import_module("ownt.chain_cpu").joined(calls)
+
     def synchronize(self) -> None:
         """Wait until all that was launched is done."""
 
@@ -173,11 +177,8 @@ class Meta(Device):
 
     def from_host(self, values: Any, dtype: Any = None) -> Any:
         if isinstance(values, MetaArray):
-            return (
-                values
-                if dtype is None and type(values) is self.array
-                else self.empty(values.shape, dtype or values.dtype)
-            )
+            ours = dtype is None and type(values) is self.array
+            return values if ours else self.empty(values.shape, dtype or values.dtype)
         array = numpy.asarray(values, dtype)
         return self.empty(array.shape, array.dtype)
 

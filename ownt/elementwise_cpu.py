@@ -71,10 +71,11 @@ class _Family:
         formula = numba.njit(**OPTIONS)(_with(self.formula, f"{self.name}_formula_{code:08x}"))
         piece = numba.njit(**OPTIONS)(_with(_PIECES[arrays], f"{self.name}_piece_{code:08x}", formula=formula))
         loop = _with(_repeating if repeats else _LOOPS[arrays], self.name, piece=piece)
-        first = "real[:, ::1], real[::1]" if repeats else ", ".join(["real[::1]"] * arrays)
+        given = ["real[:, ::1]", "real[::1]"] if repeats else ["real[::1]"] * arrays
         result = "real[:, ::1]" if repeats else "real[::1]"
         kind = f"UniTuple(real, {options})" if options else "Tuple(())"
-        made = Compiled(loop, f"void({first}, {kind}, {result}, int64)", True, f"_{code:08x}_{arrays}_{options}")
+        signature = ", ".join([*given, kind, result, "int64"])
+        made = Compiled(loop, f"void({signature})", True, f"_{code:08x}_{arrays}_{options}")
         self.loops[arrays, options, repeats] = made
         return made
 
@@ -106,6 +107,11 @@ def piece(*arguments: Any) -> None:
     """Stands for one of `_PIECES` in the functions below."""
 
 
+def _piece_0(options, y, beta):
+    for i in range(y.size):
+        y[i] = formula(*options) + (y[i] if beta else y.dtype.type(0))
+
+
 def _piece_1(x, options, y, beta):
     for i in range(y.size):
         y[i] = formula(x[i], *options) + (y[i] if beta else y.dtype.type(0))
@@ -119,6 +125,11 @@ def _piece_2(x, z, options, y, beta):
 def _piece_3(x, z, w, options, y, beta):
     for i in range(y.size):
         y[i] = formula(x[i], z[i], w[i], *options) + (y[i] if beta else y.dtype.type(0))
+
+
+def _loop_0(options, y, beta):
+    for i in prange(blocks(y.size, PIECE)):
+        piece(options, y[i * PIECE : (i + 1) * PIECE], beta)
 
 
 def _loop_1(x, options, y, beta):
@@ -144,5 +155,5 @@ def _repeating(x, z, options, y, beta):
         piece(x[i], z, options, y[i], beta)
 
 
-_PIECES: dict[int, Any] = {1: _piece_1, 2: _piece_2, 3: _piece_3}
-_LOOPS: dict[int, Any] = {1: _loop_1, 2: _loop_2, 3: _loop_3}
+_PIECES: dict[int, Any] = {0: _piece_0, 1: _piece_1, 2: _piece_2, 3: _piece_3}
+_LOOPS: dict[int, Any] = {0: _loop_0, 1: _loop_1, 2: _loop_2, 3: _loop_3}

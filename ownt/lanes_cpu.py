@@ -3,7 +3,7 @@
 ```
 n = lanes(x)                                     # of vectors of x's numbers
 a, b = load(x, i), each(x, j)                    # x[i], x[i + 1], ... x[i + n - 1]; x[j] in every lane
-store(y, i, exp(a - b) * fill(y, 0.5))
+store(y, i, exp(a - b) * fill(y, 0.5))           # exp and others: ownt.lanes_math_cpu
 ```
 
 For loops that the compiler does not turn into vectors by itself. Offsets count elements from an array's first, of an
@@ -21,10 +21,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, overload, register_model
 
-from ownt.compiled_cpu import FAST, exp
+from ownt.compiled_cpu import FAST
 
 __all__ = [
-    "each", "exp", "fill", "floor", "from_lane", "gather", "lanes", "larger", "load", "scatter", "smaller", "store",
+    "each", "fill", "from_lane", "gather", "lanes", "larger", "load", "scatter", "smaller", "store",
 ]  # fmt: skip
 
 BYTES = 64
@@ -55,11 +55,11 @@ class _Model(models.PrimitiveModel):
         super().__init__(manager, kind, kind.llvm)
 
 
-_FLOATS, _DOUBLES = Lanes(types.float32), Lanes(types.float64)
+FLOATS, DOUBLES = Lanes(types.float32), Lanes(types.float64)
 
 
 def kind_of(array: Any) -> Lanes:
-    return _FLOATS if array.dtype == types.float32 else _DOUBLES
+    return FLOATS if array.dtype == types.float32 else DOUBLES
 
 
 def spread(builder: Any, kind: Lanes, number: Any) -> Any:
@@ -73,7 +73,7 @@ def place_of(context: Any, builder: Any, array: Any, value: Any, offset: Any) ->
     return builder.gep(context.make_array(array)(context, builder, value).data, [offset])
 
 
-def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+def call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     """A function of LLVM's own."""
     function = ir.FunctionType(result, [value.type for value in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}"), args)
@@ -149,7 +149,7 @@ def gather(context, array, offset, pitch, count):
     def generate(context, builder, signature, args):
         places, align, touched, name = _apart(context, builder, kind, array, args)
         zeros = kind.constant(kind.llvm.element, [0.0] * kind.count)
-        return _call(builder, f"masked.gather.{name}", kind.llvm, [places, align, touched, zeros])
+        return call(builder, f"masked.gather.{name}", kind.llvm, [places, align, touched, zeros])
 
     return kind(array, types.intp, types.intp, types.intp), generate
 
@@ -160,7 +160,7 @@ def scatter(context, array, offset, pitch, count, value):
 
     def generate(context, builder, signature, args):
         places, align, touched, name = _apart(context, builder, value, array, args[:4])
-        _call(builder, f"masked.scatter.{name}", ir.VoidType(), [args[4], places, align, touched])
+        call(builder, f"masked.scatter.{name}", ir.VoidType(), [args[4], places, align, touched])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, types.intp, value), generate
@@ -222,55 +222,3 @@ def from_lane(context, first, value, otherwise):
         return builder.select(builder.icmp_signed(">=", numbers, spread(builder, value, args[0])), args[1], args[2])
 
     return value(types.intp, value, value), generate
-
-
-def _function(name: str) -> Any:
-    @intrinsic
-    def function(context, x):
-        full = f"{name}.v{x.count}f{8 * x.bytes}"
-        return x(x), lambda context, builder, _, args: _call(builder, full, x.llvm, list(args))
-
-    return function
-
-
-floor = _function("floor")
-_exp_of_each = _function("exp")
-
-
-@intrinsic
-def _constant(context, like, number):
-    return like(like, types.float64), lambda context, builder, _, args: spread(
-        builder, like, builder.fptrunc(args[1], like.llvm.element)
-    )
-
-
-@intrinsic
-def _power_of_two(context, n):
-    """2^n in float32, of whole numbers from -127 (where it is 0) to 128 (Inf)."""
-
-    def generate(context, builder, signature, args):
-        biased = builder.add(builder.fptosi(args[0], n.of(I32)), n.constant(I32, [127] * n.count))
-        return builder.bitcast(builder.shl(biased, n.constant(I32, [23] * n.count)), n.llvm)
-
-    return n(n), generate
-
-
-@overload(exp, inline="never")
-def _(x):
-    if x == _FLOATS:
-        return _exp_of_floats
-    return (lambda x: _exp_of_each(x)) if x == _DOUBLES else None
-
-
-def _exp_of_floats(x):
-    """As exp of one number (ownt.compiled_cpu)."""
-    y = smaller(larger(x, _constant(x, -88.0)), _constant(x, 89.0))
-    n = floor(y * _constant(x, 1.44269504) + _constant(x, 0.5))
-    r = (y - n * _constant(x, 0.693359375)) - n * _constant(x, -2.12194440e-4)
-    p = _constant(x, 1.9875691500e-4)
-    p = p * r + _constant(x, 1.3981999507e-3)
-    p = p * r + _constant(x, 8.3334519073e-3)
-    p = p * r + _constant(x, 4.1665795894e-2)
-    p = p * r + _constant(x, 1.6666665459e-1)
-    p = p * r + _constant(x, 5.0000001201e-1)
-    return (p * r * r + r + _constant(x, 1.0)) * _power_of_two(n)

@@ -78,9 +78,8 @@ class Ledger:
         finally:
             self._lock.release()
 
-    def visit(self, accounts: dict[Account, int]) -> None:
-        """Count bytes by account as if they were added and subtracted again."""
-        size_bytes = sum(accounts.values())
+    def visit(self, accounts: dict[Account, int], size_bytes: int) -> None:
+        """Count bytes by account, so many in all, as if they were added and subtracted again."""
         with self._lock:
             if self.live + size_bytes > self.peak:
                 self.peak = self.live + size_bytes

@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("numba")
 
 from ownt.compiled_cpu import compiled
-from ownt.lanes_cpu import each, exp, fill, from_lane, gather, lanes, larger, load, scatter, smaller, store
+from ownt.lanes_cpu import each, fill, from_lane, gather, lanes, larger, load, scatter, smaller, store
+from ownt.lanes_math_cpu import exp, log
 
 pytestmark = pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64], ids=["float32", "float64"])
 
@@ -23,6 +24,12 @@ def arithmetic(x, y, out):
 def powers(x, out):
     for i in range(0, x.size, lanes(x)):
         store(out, i, exp(load(x, i)))
+
+
+@compiled("void(real[::1], real[::1])")
+def logarithms(x, out):
+    for i in range(0, x.size, lanes(x)):
+        store(out, i, log(load(x, i)))
 
 
 @compiled("void(real[:, ::1], real[:, ::1], int64, int64)")
@@ -59,6 +66,17 @@ def test_exp(dtype):
     powers[x.dtype, False](x, out)
     with numpy.errstate(over="ignore"):
         numpy.testing.assert_allclose(out, numpy.exp(x), rtol=4e-7)
+
+
+def test_log(dtype):
+    x = numpy.concatenate([numpy.geomspace(1e-30, 1e30, 4001), numpy.linspace(0.5, 2.5, 4094), [1.0]])
+    x = x.astype(dtype)
+    out = numpy.empty_like(x)
+    logarithms[x.dtype, False](x, out)
+    numpy.testing.assert_allclose(out, numpy.log(x), rtol=3e-7, atol=1e-37)
+    x[:] = numpy.nan
+    logarithms[x.dtype, False](x, out)
+    assert numpy.isnan(out).all()
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, None])

@@ -21,7 +21,8 @@ from ownt.kernel import Out
 
 _QUERIES = 64  # of a tile
 _FEW = 8  # new positions
-_SMALL = 1 << 15  # scores below which a second thread does not pay
+_SMALL = 1 << 15  # scores up to which a second thread does not pay
+_SMALL_NARROW = 1 << 13  # the same of narrow heads, whose scores cost little else
 _SIZES = "int64, int64, int64, int64"  # B, T, H, D
 
 
@@ -180,9 +181,13 @@ def _sizes(qkv: Any, heads: int) -> tuple[int, int, int, int]:
     return b, t, heads, packed // 3 // heads
 
 
-def _parts(b: int, t: int, heads: int) -> tuple[int, bool]:
+def _is_narrow(t: int, depth: int) -> bool:
+    return t <= narrow.LONGEST and depth <= narrow.WIDEST
+
+
+def _parts(b: int, t: int, heads: int, depth: int) -> tuple[int, bool]:
     """In how many parts the heads of all sequences are shared out, and whether there is enough to do for that."""
-    wide = b * heads * t * t > _SMALL
+    wide = b * heads * t * t > (_SMALL_NARROW if _is_narrow(t, depth) else _SMALL)
     return min(threads.get_num_threads(), b * heads) if wide else 1, wide
 
 
@@ -196,8 +201,8 @@ def _(qkv: Any, heads: int, *, out: Out, lse: Out) -> tuple[Callable[..., None],
     if out.beta or not qkv.size or not (qkv.flags.c_contiguous and y.flags.c_contiguous):
         return None
     sizes = b, t, _, depth = _sizes(qkv, heads)
-    parts, wide = _parts(b, t, heads)
-    if t <= narrow.LONGEST and depth <= narrow.WIDEST:
+    parts, wide = _parts(*sizes)
+    if _is_narrow(t, depth):
         work = scratch.empty((parts, narrow.forward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
         arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, work.array)
@@ -212,9 +217,9 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     if not qkv.size or not all(array.flags.c_contiguous for array in (g, qkv, y, dqkv)):
         return None
     sizes = b, t, _, depth = _sizes(qkv, heads)
-    parts, wide = _parts(b, t, heads)
+    parts, wide = _parts(*sizes)
     matrices = (_matrix(g), _matrix(qkv), _matrix(y))
-    if t <= narrow.LONGEST and depth <= narrow.WIDEST:
+    if _is_narrow(t, depth):
         work = scratch.empty((parts, narrow.backward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
         rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, work.array)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy
 
 from ownt.compiled_cpu import blocks, compiled, prange
-from ownt.lanes_cpu import each, exp, fill, from_lane, gather, lanes, larger, load, scatter, store
+from ownt.lanes_cpu import each, fill, from_lane, gather, lanes, larger, load, scatter, store
+from ownt.lanes_math_cpu import exp, log
 
 LONGEST, WIDEST = 32, 16  # sequences and heads that it is for: beyond, matrix products are faster
 _MOST = 16  # lanes that there may be
@@ -17,7 +18,7 @@ _MOST = 16  # lanes that there may be
 
 def forward_size(t: int, depth: int) -> int:
     """Numbers of workspace that `attend` takes for each part."""
-    return (depth + t + 2) * _MOST
+    return (depth + t) * _MOST
 
 
 def backward_size(t: int, depth: int) -> int:
@@ -33,7 +34,7 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
         rows = work[part]
         n = lanes(rows)
         none, lowest, scale = fill(rows, 0), fill(rows, -numpy.inf), fill(rows, depth**-0.5)
-        scores, ends = depth * n, (depth + t) * n  # where they lie; queries come first
+        scores = depth * n  # where they lie; queries come first
         for unit in range(part * units // parts, (part + 1) * units // parts):
             above, left = unit // heads * t, unit % heads * depth
             qs = above * pitch + left
@@ -60,10 +61,7 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
                     for j in range(last):
                         value = value + load(rows, scores + j * n) * each(qkv, vs + j * pitch + d)
                     scatter(y, (above + first) * width + left + d, width, count, value / total)
-                store(rows, ends, top)
-                store(rows, ends + n, total)
-                for i in range(count):
-                    lse[unit, first + i] = rows[ends + i] + numpy.log(rows[ends + n + i])
+                scatter(lse, unit * t + first, 1, count, top + log(total))
 
 
 @compiled(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from ag.ops.loss import row_loss_kernel, row_loss_vjp
+from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
 from ownt.compiled_cpu import HEAVY, blocks, compiled, exp, largest, prange
 from ownt.kernel import Out
 
@@ -64,6 +64,28 @@ def slopes_in_place(share, logits, targets, stats, ignore):
                 row[targets[r]] -= factor
 
 
+@compiled("void(real[::1], int64[::1], int64, real[::1], int64)")
+def mean_loss(losses, targets, ignore, out, beta):
+    """See mean_loss_kernel."""
+    total, count = 0.0, 0
+    for i in range(losses.size):
+        total += losses[i]
+        count += targets[i] != ignore
+    mean = total / count
+    out[0] = mean + out[0] if beta else mean
+
+
+@compiled("void(real[::1], int64[::1], int64, boolean, real[::1])")
+def shares(g, targets, ignore, mean, out):
+    """See row_share_kernel; g for each row, or one for all"""
+    count = 0
+    for i in range(targets.size):
+        count += targets[i] != ignore
+    for i in range(targets.size):
+        given = g[i if g.size == out.size else 0] / (count if mean else 1)
+        out[i] = given if targets[i] != ignore else 0
+
+
 def _fits(weight: Any, smoothing: float, targets: Any, *arrays: Any) -> bool:
     plain = weight is None and not smoothing and targets.dtype == numpy.int64
     return plain and arrays[0].size and all(array.flags.c_contiguous for array in (targets, *arrays))
@@ -88,3 +110,19 @@ def _(
     if slope is logits or slope.ctypes.data == logits.ctypes.data:
         return slopes_in_place[logits.dtype, wide], (share, slope, targets, stats, ignore)
     return slopes[logits.dtype, wide], (share, logits, targets, stats, ignore, slope, out.beta)
+
+
+@mean_loss_kernel.on("cpu", "float32", "float64")
+def _(losses: Any, targets: Any, weight: Any, ignore: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    if not _fits(weight, 0, targets, losses):
+        return None
+    return mean_loss[losses.dtype, False], (losses, targets, ignore, out.array.reshape(1), out.beta)
+
+
+@row_share_kernel.on("cpu", "float32", "float64")
+def _(
+    g: Any, targets: Any, weight: Any, ignore: int, mean: bool, *, out: Out
+) -> tuple[Callable[..., None], tuple] | None:
+    if out.beta or not _fits(weight, 0, targets, g, out.array):
+        return None
+    return shares[g.dtype, False], (g.reshape(-1), targets, ignore, mean, out.array)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, final
 
 from ownt import Tensor, launch
 from ownt import device as devices
@@ -25,18 +26,34 @@ def check_range(name: str, what: str, indices: Tensor, size: int, ignored: int |
         facts = name, what, indices.shape, size
         found = faults.number((*facts, ignored), functools.partial(_error, *facts))
     if found is None:
-        launch.run("check_range", _check_range, (name, what, indices.array, size, ignored))
+        launch.run("check_range", _Check(name, what, size, ignored), (indices.array,))
     else:
         range_kernel(indices, size, ignored, out=Out(found, 1))
 
 
-def _check_range(name: str, what: str, array: Any, size: int, ignored: int | None) -> None:
-    if not array.size or (array.min() >= 0 and array.max() < size):
-        return
-    wrong = _wrong(array, size, ignored)
-    if wrong.any():
-        at = int(wrong.reshape(-1).argmax())
-        raise _out_of_range(name, what, array.shape, size, at, int(array.reshape(-1)[at]))
+@final
+class _Check:
+    """A check on the CPU, as a launch."""
+
+    def __init__(self, name: str, what: str, size: int, ignored: int | None) -> None:
+        self.name = name
+        self.what = what
+        self.size = size
+        self.ignored = ignored
+
+    def __call__(self, indices: Any) -> None:
+        if not indices.size or (indices.min() >= 0 and indices.max() < self.size):
+            return
+        wrong = _wrong(indices, self.size, self.ignored)
+        if wrong.any():
+            at = int(wrong.reshape(-1).argmax())
+            raise _out_of_range(self.name, self.what, indices.shape, self.size, at, int(indices.reshape(-1)[at]))
+
+    def in_chain(self, indices: Any) -> tuple[Callable[..., None], tuple]:
+        """A compiled check of the same, which only says that something is wrong; see ownt.chain_cpu."""
+        from ag.ops import ranges_cpu
+
+        return ranges_cpu.bind(indices, self.size, self.ignored) or (self, (indices,))
 
 
 def _wrong(array: Any, size: int, ignored: int | None) -> Any:

@@ -15,6 +15,8 @@ from ownt.random import generator
 if TYPE_CHECKING:
     from nn.optim.base import Optimizer
 
+_NOTHING: dict[str, Any] = {}
+
 
 @final
 class Update:
@@ -45,17 +47,19 @@ class Update:
 
     def count(self, optimizer: Optimizer, factor: float) -> None:
         """Count the step, and put down its numbers."""
-        states = self._states
-        if optimizer.counted:
-            for state in states:
-                state["step"] = state.get("step", 0) + 1
-        rows: dict[Any, tuple[float, ...]] = {}
-        keys = [(state.get("step"), len(state)) for state in states]
-        for key, state in zip(keys, states, strict=True):
-            if key not in rows:
-                rows[key] = (factor, *optimizer._numbers(self.group, state))
-        is_one = len(rows) == 1 and self.numbers is not None
-        self.numbers = self._sent(rows[keys[0]] if is_one else [rows[key] for key in keys], "float64", self.numbers)
+        rows: list[tuple[float, ...]] = []
+        known: dict[Any, tuple[float, ...]] = {}
+        for state in self._states:
+            step = state.get("step")
+            if optimizer.counted:
+                step = state["step"] = (step or 0) + 1
+            key = step, len(state)
+            row = known.get(key)
+            if row is None:
+                row = known[key] = factor, *optimizer._numbers(self.group, state)
+            rows.append(row)
+        is_one = len(known) == 1 and self.numbers is not None
+        self.numbers = self._sent(rows[0] if is_one else rows, "float64", self.numbers)
         if self._drawn is not None:
             self.position = self._sent(self._drawn, "uint64", self.position)
 
@@ -69,9 +73,11 @@ class Update:
 
     def tensors(self, optimizer: Optimizer) -> list[Any]:
         """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""
-        states = [optimizer.state.get(node, {}) for node in self.nodes]
-        names = (*optimizer.names(self.group), MASTER)
-        return [node.tensor for node in self.nodes] + [state.get(name) for name in names for state in states]
+        states = [optimizer.state.get(node, _NOTHING) for node in self.nodes]
+        found: list[Any] = [node.tensor for node in self.nodes]
+        for name in (*optimizer.names(self.group), MASTER):
+            found += [state.get(name) for state in states]
+        return found
 
     def _gather(self, optimizer: Optimizer) -> None:
         """Destinations, made again if a tensor is not what it was."""

@@ -92,8 +92,7 @@ def test_a_replay_checks_too():
     with recording.during():
         ag.embedding(indices, table)
     indices[1] = 5
-    with recording.again():
-        recording.replay()
+    recording.replay()
     with pytest.raises(IndexError, match=r"embedding: expected indices from 0 to 1; got 5 at \(1,\)"):
         simulated.synchronize()
     assert not recording.spoiled
