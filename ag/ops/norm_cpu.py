@@ -147,7 +147,7 @@ def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, sta
     if not _in_rows(x, y, gain, shift, stats.array):
         return None
     arguments = (x, _gain(gain, x), _shift(shift, x), eps, centred, y, out.beta, stats.array)
-    return normalize[kind, x.size > SMALL], arguments
+    return normalize[kind, x.size > HEAVY], arguments
 
 
 @renorm_kernel.on("cpu", "float32", "float64")
