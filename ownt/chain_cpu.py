@@ -8,6 +8,7 @@ signature, made when it is first met. For calls that are repeated with the same 
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
@@ -30,7 +31,7 @@ _STEP = ir.FunctionType(_INT, [_WORDS])  # calls the kernel of a record; 0, or w
 def joined(calls: Sequence[Call]) -> list[Call]:
     """The same calls in the same order, runs of those that can be chained each as one."""
     found: list[Call] = []
-    run: list[tuple[Call, Any, Call]] = []
+    run: list[tuple[Call, Call]] = []
 
     def end() -> None:
         if run:
@@ -39,12 +40,11 @@ def joined(calls: Sequence[Call]) -> list[Call]:
 
     for call in (part for whole in calls for part in parts_of(whole)):
         compiled = _compiled(call)
-        code = getattr(compiled[0], "overloads", None)
-        if code is None:
+        if hasattr(compiled[0], "overloads"):
+            run.append((call, compiled))
+        else:
             end()
             found.append(call)
-            continue
-        run.append((call, next(iter(code.values())), compiled))
         if len(run) == _MOST:
             end()
     end()
@@ -61,17 +61,19 @@ def _compiled(call: Call) -> Call:
 
 @final
 class Chain:
-    """Calls as one. `links`: each call, its compiled code, and what that is called with."""
+    """Calls as one. `links`: each call, and the compiled function that does it, with its arguments."""
 
-    def __init__(self, links: Sequence[tuple[Call, Any, Call]]) -> None:
-        self._calls = [call for call, _, _ in links]
-        self._held = [arguments for _, _, (_, arguments) in links]  # arrays, of which records have the addresses
-        self._run, steps = _code([_kind(code) for _, code, _ in links])
-        records = [_record(code, arguments) for _, code, (_, arguments) in links]
+    def __init__(self, links: Sequence[tuple[Call, Call]]) -> None:
+        self._calls = [call for call, _ in links]
+        self._held = [arguments for _, (_, arguments) in links]  # arrays, of which records have the addresses
+        codes = [_code(function) for _, (function, _) in links]
+        with numpy.errstate(over="ignore"):  # a number too large for float32 is Inf, as where it is called from Python
+            records = [code.record(arguments) for code, arguments in zip(codes, self._held, strict=True)]
         self._words = numpy.array([word for record in records for word in record], numpy.uint64)
         starts = numpy.cumsum([0, *map(len, records[:-1])]) * 8 + self._words.ctypes.data
-        self._table = numpy.array([steps, starts], numpy.uint64).T.copy()
+        self._table = numpy.array([[code.step for code in codes], starts], numpy.uint64).T.copy()
         self._given = self._table.ctypes.data, len(links)
+        self._run = _maker().run
 
     def __call__(self) -> None:
         failed = self._run(*self._given)
@@ -81,18 +83,28 @@ class Chain:
             raise RuntimeError(f"a chain of kernels stopped at {function!r}, which gives no reason")
 
 
-def _kind(code: Any) -> Any:
-    """The type of the kernel's machine code: its results' place, its error's place, arguments in single values."""
-    found = code.fndesc
-    return code.target_context.call_conv.get_function_type(found.restype, found.argtypes)
+@final
+class _Code:
+    """The machine code of a compiled function.
+
+    address: where it is; step: where the code is that calls it with a record; kinds: its arguments' types
+    """
+
+    def __init__(self, function: Any) -> None:
+        (made,) = function.overloads.values()
+        described = made.fndesc
+        self.address = made.library.get_pointer_to_function(described.llvm_func_name)
+        self.kinds = described.argtypes
+        convention = made.target_context.call_conv
+        self.step = _maker().step(convention.get_function_type(described.restype, self.kinds))
+
+    def record(self, arguments: tuple[Any, ...]) -> list[int]:
+        """The words of a call."""
+        parts = [_words(value, kind) for value, kind in zip(arguments, self.kinds, strict=True)]
+        return [self.address, *(word for part in parts for word in part)]
 
 
-def _record(code: Any, arguments: tuple[Any, ...]) -> list[int]:
-    """The words of a call."""
-    record = [code.library.get_pointer_to_function(code.fndesc.llvm_func_name)]
-    for value, kind in zip(arguments, code.fndesc.argtypes, strict=True):
-        record.extend(_words(value, kind))
-    return record
+_code = functools.cache(_Code)
 
 
 def _words(value: Any, kind: Any) -> Iterator[int]:
@@ -104,57 +116,48 @@ def _words(value: Any, kind: Any) -> Iterator[int]:
         for part, part_kind in zip(value, kind.types, strict=True):
             yield from _words(part, part_kind)
     elif isinstance(kind, types.Float):
-        real, word = ("f", "I") if kind.bitwidth == 32 else ("d", "Q")
-        yield struct.unpack(word, _packed(real, value))[0]
+        real, word = (numpy.float32, "I") if kind.bitwidth == 32 else (numpy.float64, "Q")
+        yield struct.unpack(word, real(value))[0]
     else:
         yield int(value) & _MASK
 
 
-def _packed(real: str, value: Any) -> bytes:
-    return numpy.array(value, real).tobytes()
-
-
 @final
 class _Maker:
-    """Makes the code that calls the kernels of records. There is one, and one thread at a time uses it."""
+    """Makes the code that calls kernels with records."""
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._steps: dict[str, int] = {}  # where the code for each kind of machine code is
-        module = ir.Module("ownt_chain")
-        _write_run(ir.Function(module, ir.FunctionType(_WORD, [_WORDS, _WORD]), "ownt_chain"))
-        (place,) = self._load(module)
+        self._steps: dict[str, int] = {}  # by the type of machine code: where what calls such code is
+        place = self._load("ownt_chain", ir.FunctionType(_WORD, [_WORDS, _WORD]), _write_run)
         self.run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(place)
 
-    def steps(self, kinds: Sequence[Any]) -> list[int]:
-        """Where the code is that makes the call of a record, for each of some kinds of machine code."""
-        new = {str(kind): kind for kind in kinds if str(kind) not in self._steps}
-        if new:
-            module = ir.Module("ownt_steps")
-            for i, kind in enumerate(new.values(), len(self._steps)):
-                _write_step(ir.Function(module, _STEP, f"ownt_step_{i}"), kind)
-            self._steps.update(zip(new, self._load(module), strict=True))
-        return [self._steps[str(kind)] for kind in kinds]
+    @global_compiler_lock
+    def step(self, kind: Any) -> int:
+        """Where the code is that calls machine code of a type with the arguments in a record."""
+        known = str(kind)
+        if known not in self._steps:
+            name = f"ownt_step_{len(self._steps)}"
+            self._steps[known] = self._load(name, _STEP, lambda function: _write_step(function, kind))
+        return self._steps[known]
 
-    def _load(self, module: Any) -> list[int]:
-        """Compile a module: the addresses of its functions."""
+    def _load(self, name: str, kind: Any, write: Callable[[Any], None]) -> int:
+        """Write and compile a function: its address."""
+        module = ir.Module(name)
+        write(ir.Function(module, kind, name))
         self._engine.add_module(llvm.parse_assembly(str(module)))
         self._engine.finalize_object()
-        return [self._engine.get_function_address(function.name) for function in module.functions]
-
-
-_maker: _Maker | None = None
+        return self._engine.get_function_address(name)
 
 
 @global_compiler_lock
-def _code(kinds: Sequence[Any]) -> tuple[Callable[[int, int], int], list[int]]:
-    """(what runs a table of (step, record) and says which failed, or -1; the steps for some kinds of machine code)"""
-    global _maker
-    _maker = _maker or _Maker()
-    return _maker.run, _maker.steps(kinds)
+@functools.cache
+def _maker() -> _Maker:
+    """There is one, and one thread at a time uses it."""
+    return _Maker()
 
 
 def _write_step(function: Any, kind: Any) -> None:
