@@ -180,7 +180,7 @@ def test_dropout_acts_after_the_embedding_and_on_what_each_half_of_a_block_adds(
         model = nn.GPT(changed(dropout=dropout))
         before = ownt.random.generator.offset
         model(drawn_tokens(TINY))
-        assert ownt.random.generator.offset - before == places * 3 * 6 * 8
+        assert ownt.random.generator.offset - before == places * 3 * 6 * 8 // 2  # two numbers of each output
 
 
 def test_weights_into_the_residual_stream_begin_as_the_setting_says():

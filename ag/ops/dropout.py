@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ag.op import op
@@ -9,6 +10,8 @@ from ag.sample import Sample, normal
 from ownt import Tensor, random, scratch
 from ownt import device as devices
 from ownt.kernel import Out, kernel, pieces
+
+DIGITS = 24  # bits of a number drawn, so that a float32 holds it; an output of the generator gives two
 
 
 @kernel
@@ -19,11 +22,24 @@ def dropout_kernel(x: Any, p: float, position: Any, *, out: Out) -> None:
         return
     xp = devices.module(x)
     key, offset = map(int, position)
-    factor = 1 / (1 - p) if p < 1 else 0.0
+    least, factor = kept(p)
     for part, first in pieces(x.shape):
         shape = x[part].shape
-        kept = random.uniform(xp, key, offset + first, x[part].size, digits=24).reshape(shape) >= p
-        out[part].store(xp.where(kept, x[part] * factor, 0))
+        numbers = _numbers(xp, key, offset, first, x[part].size).reshape(shape)
+        out[part].store(xp.where(numbers >= least, x[part] * factor, 0))
+
+
+def kept(p: float) -> tuple[int, float]:
+    """(the least number of DIGITS bits with which an element is kept, the factor it is then scaled by)"""
+    return math.ceil(p * (1 << DIGITS)), 1 / (1 - p) if p < 1 else 0.0
+
+
+def _numbers(xp: Any, key: int, offset: int, first: int, count: int) -> Any:
+    """Numbers first ... first + count - 1 of those from `offset` on: of each output its highest bits, then others."""
+    skipped = first % 2
+    drawn = random.bits(xp, key, offset + first // 2, (skipped + count + 1) // 2)
+    low = (drawn >> xp.uint64(32 - DIGITS)) & xp.uint64((1 << DIGITS) - 1)
+    return xp.stack((drawn >> xp.uint64(64 - DIGITS), low), 1).reshape(-1)[skipped : skipped + count]
 
 
 @op
@@ -38,7 +54,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Any:
         raise ValueError(f"dropout: expected a probability p from 0 to 1; got {p}")
     if not training:
         p = 0.0
-    draw = p, random.generator.take(x.size if p else 0)
+    draw = p, random.generator.take((x.size + 1) // 2 if p else 0)
     y = scratch.empty(x.shape, like=x)
     dropout_kernel(x, *draw, out=Out(y))
     return y, draw

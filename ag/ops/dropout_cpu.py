@@ -8,13 +8,13 @@ from typing import Any
 import numba
 import numpy
 
-from ag.ops.dropout import dropout_kernel
+from ag.ops.dropout import DIGITS, dropout_kernel, kept
 from ownt import random
 from ownt.compiled_cpu import OPTIONS, PIECE, SMALL, blocks, compiled, flat, prange
 from ownt.kernel import Out
 
 _GAMMA = numpy.uint64(random._GAMMA)
-_DIGITS = 24
+_UNUSED = numpy.uint64(64 - DIGITS)
 
 
 @numba.njit(**OPTIONS)
@@ -28,13 +28,17 @@ def bits(key, i):
 
 @compiled("void(real[::1], uint64[::1], uint64, real, real[::1], int64)", parallel=True)
 def drop(x, position, least, factor, y, beta):
-    """y = factor x where the number drawn is `least` or more, of _DIGITS bits, else 0"""
+    """y = factor x where the number drawn is `least` or more, else 0
+
+    Two neighbours share an output, which each computes: only that vectorises, and takes 0.4 times as long.
+    """
     key, offset = position[0], numpy.int64(position[1])
     for part in prange(blocks(x.size, PIECE)):
-        first = part * PIECE
+        first = part * PIECE  # which is even
         a, b = x[first : first + PIECE], y[first : first + PIECE]
+        start = offset + first // 2
         for i in range(a.size):
-            drawn = bits(key, offset + first + i) >> numpy.uint64(64 - _DIGITS)
+            drawn = bits(key, start + (i >> 1)) << numpy.uint64((i & 1) << 5) >> _UNUSED
             value = a[i] * factor if drawn >= least else a.dtype.type(0)
             b[i] = value + (b[i] if beta else a.dtype.type(0))
 
@@ -44,7 +48,5 @@ def _(x: Any, p: float, position: Any, *, out: Out) -> tuple[Callable[..., None]
     vectors = flat(x, out.array)
     if vectors is None or not 0 < p < 1:
         return None
-    least = numpy.uint64(numpy.ceil(p * (1 << _DIGITS)))
-    return drop[x.dtype, x.size > SMALL], (
-        vectors[0], position, least, 1 / (1 - p), vectors[1], out.beta,
-    )  # fmt: skip
+    least, factor = kept(p)
+    return drop[x.dtype, x.size > SMALL], (vectors[0], position, least, factor, vectors[1], out.beta)

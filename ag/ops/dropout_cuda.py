@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
-from ag.ops.dropout import dropout_kernel
+from ag.ops.dropout import dropout_kernel, kept
 from ownt import device as devices
 from ownt import random
 from ownt.cuda_elementwise import THREADS, blocks
@@ -16,7 +15,6 @@ from ownt.kernel import Out
 
 _source = Source(__file__)
 _dropout = _source.kernel("dropout")
-_DIGITS = 24  # DRAWN_BITS of draws.cuh
 
 
 @dropout_kernel.on("cuda", *_source.dtypes)
@@ -26,7 +24,7 @@ def _(x: Any, p: float, position: Any, *, out: Out) -> tuple[Callable[..., None]
     if found is None or x.dtype != y.dtype:
         return None
     device = devices.of(y)
-    least, factor = math.ceil(p * (1 << _DIGITS)), 1 / (1 - p) if p < 1 else 0.0
+    least, factor = kept(p)
     y_strides, x_strides = found.strides
     launch = _dropout.launch(device, y.dtype, blocks(y), THREADS)
     anchor = random.anchored(position, device)

@@ -5,9 +5,15 @@
 
 constexpr int DRAWN_BITS = 24;  // of a number that fits a float
 
-// An operand of `strided`: a whole number below 2^DRAWN_BITS for each place, of one output each.
+// An operand of `strided`: a whole number below 2^DRAWN_BITS for each place. Each output of the stream gives two: one of
+// its highest bits, the next of those below its middle.
 struct Draws {
   unsigned long long key, offset;
+
+  __device__ wide number(unsigned long long drawn, bool next) const {
+    const unsigned int half = next ? drawn : drawn >> 32;
+    return static_cast<wide>(half >> (32 - DRAWN_BITS));  // of 32 bits: of 64 it would take a GPU four times as long
+  }
 };
 
 // From `offset` on; or so far from the place that `base` (key, offset) says, where it is there: see random.anchored.
@@ -19,10 +25,13 @@ __device__ inline bool in_packs(const Draws&) { return true; }
 
 template <int N> __device__ inline Numbers<N> numbers(const Draws& draws, const Place&, long long first) {
   Numbers<N> found;
+  const unsigned long long output = draws.offset + first / 2;
+  if (N == 1) found.at[0] = draws.number(random_bits(draws.key, output), first % 2);
 #pragma unroll
-  for (int i = 0; i < N; i++) {
-    const unsigned int drawn = random_bits(draws.key, draws.offset + first + i) >> (64 - DRAWN_BITS);
-    found.at[i] = static_cast<wide>(drawn);  // of 32 bits: of 64 it would take a GPU four times as long
+  for (int i = 0; i + 1 < N; i += 2) {  // packs begin at even numbers
+    const unsigned long long drawn = random_bits(draws.key, output + i / 2);
+    found.at[i] = draws.number(drawn, false);
+    found.at[i + 1] = draws.number(drawn, true);
   }
   return found;
 }
