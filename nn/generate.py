@@ -126,7 +126,8 @@ class Decoder:
     def _one_more(self, fresh: list[list[int]]) -> Tensor:
         self._place.write(self._tokens.array, ..., fresh)
         recording = self._recording
-        if recording is not None and recording.is_valid and not recording.in_the_way():
+        usable = recording is not None and recording.is_valid and not recording.is_untold
+        if recording is not None and usable and not recording.in_the_way():
             self.cache.positions(1)
             recording.replay()
             self.cache.length += 1

@@ -261,6 +261,8 @@ class Step:
                 update = Update(group, [node])
                 with recorded.recording.paused():
                     update.prepare(self.optimizer, 1.0)
+                if not recorded.updates:
+                    recorded.recording.split = len(recorded.recording.launches)
                 update.launch(self.optimizer)
                 recorded.updates.append(update)
                 slot.drop()

@@ -186,6 +186,8 @@ class Recording:
 
         `fill` puts down the numbers that launches from number `split` on are to read.
         """
+        if not self._halves and state.launch is None:
+            self._prepare()
         told = self.arena.device.ledger.timeline
         began = 0.0 if told is None else time.perf_counter()
         if self._drawn:
@@ -204,14 +206,11 @@ class Recording:
             devices.of(position).write(position, ..., now)
 
     def _run(self, fill: Callable[[], None]) -> None:
-        """Launches nobody watches are put together first: on a GPU to one CUDA graph, on the CPU to few calls."""
         if state.launch is not None:
             self._run_watched(self.launches[: self.split])
             fill()
             self._run_watched(self.launches[self.split :])
             return
-        if not self._halves and self._graph is None:
-            self._prepare()
         if self._graph is not None:
             fill()
             self._graph()
@@ -228,8 +227,13 @@ class Recording:
             state.launch(launch)  # type: ignore[misc]
 
     def _prepare(self) -> None:
-        """Make a graph of the launches, where the device has graphs, and say so if that cannot be; or fewer calls."""
+        """Put launches together that nobody watches: on a GPU to one CUDA graph, on the CPU to few calls.
+
+        Where no graph can be made that is said. What fails otherwise fails once: each launch is a call from then on.
+        """
         place = self.arena.device
+        calls: list[Any] = [(launch.function, launch.bound) for launch in self.launches]
+        self._halves = [calls[: self.split], calls[self.split :]]
         try:
             self._graph = place.graph(self.launches)
         except CaptureError as error:
@@ -239,8 +243,7 @@ class Recording:
                 text = f"a recorded step is no CUDA graph, and launched kernel by kernel, because of {error}"
                 warnings.warn(text, RuntimeWarning, stacklevel=6)
         if self._graph is None:
-            halves = self.launches[: self.split], self.launches[self.split :]
-            self._halves = [place.joined([(launch.function, launch.bound) for launch in half]) for half in halves]
+            self._halves = [place.joined(half) for half in self._halves]
 
 
 def _loose(part: Any) -> Any:

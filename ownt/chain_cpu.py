@@ -1,8 +1,12 @@
 """Chains: calls of compiled kernels made one, which runs them without Python in between.
 
-A call becomes a record of 64-bit words: the address of the kernel's machine code, and its arguments as it takes them.
-A chain is a list of records, and of what knows how to make a call of each: one piece of code for each kind of
-signature, made when it is first met. For calls that are repeated with the same arrays and numbers.
+A call becomes a record of 64-bit words: the address of the kernel's machine code, then its arguments as that takes
+them. For each signature a small function is generated that loads the words of a record and makes the call; a chain
+goes through a list of (such a function, record) and stops where a kernel fails. For calls that are repeated with the
+same arrays and numbers.
+
+A function that is not compiled may name one that is: `in_chain(*arguments)` gives the call to make in its place, or
+itself. That may only check something: where it fails, the function itself is called, to say what is wrong.
 """
 
 from __future__ import annotations
@@ -25,7 +29,8 @@ _MOST = 64  # calls in a chain: so often does Python see what else there is, suc
 _WORD, _INT = ir.IntType(64), ir.IntType(32)
 _WORDS = _WORD.as_pointer()
 _MASK = (1 << 64) - 1
-_STEP = ir.FunctionType(_INT, [_WORDS])  # calls the kernel of a record; 0, or what is wrong
+_CALLER = ir.FunctionType(_INT, [_WORDS])  # calls the kernel of a record; 0, or another number if it raised
+_SINGLE = (types.Integer, types.Boolean, types.Float)  # types of arguments of one word
 
 
 def joined(calls: Sequence[Call]) -> list[Call]:
@@ -40,7 +45,7 @@ def joined(calls: Sequence[Call]) -> list[Call]:
 
     for call in (part for whole in calls for part in parts_of(whole)):
         compiled = _compiled(call)
-        if hasattr(compiled[0], "overloads"):
+        if _is_chainable(compiled[0]):
             run.append((call, compiled))
         else:
             end()
@@ -52,16 +57,21 @@ def joined(calls: Sequence[Call]) -> list[Call]:
 
 
 def _compiled(call: Call) -> Call:
-    """What a chain calls in place of a call: see `in_chain` of ag.ops.ranges."""
+    """What a chain calls in place of a call."""
     function, arguments = call
     stands_in = getattr(function, "in_chain", None)
     function, arguments = call if stands_in is None else stands_in(*arguments)
     return getattr(function, "settled", function), arguments
 
 
+def _is_chainable(function: Any) -> bool:
+    """Whether it is one that Numba compiled, for arguments that records can hold."""
+    return hasattr(function, "overloads") and _code(function).fits
+
+
 @final
 class Chain:
-    """Calls as one. `links`: each call, and the compiled function that does it, with its arguments."""
+    """Calls as one. `links`: each call, and that of a compiled function which does it."""
 
     def __init__(self, links: Sequence[tuple[Call, Call]]) -> None:
         self._calls = [call for call, _ in links]
@@ -71,7 +81,7 @@ class Chain:
             records = [code.record(arguments) for code, arguments in zip(codes, self._held, strict=True)]
         self._words = numpy.array([word for record in records for word in record], numpy.uint64)
         starts = numpy.cumsum([0, *map(len, records[:-1])]) * 8 + self._words.ctypes.data
-        self._table = numpy.array([[code.step for code in codes], starts], numpy.uint64).T.copy()
+        self._table = numpy.array([[code.caller for code in codes], starts], numpy.uint64).T.copy()
         self._given = self._table.ctypes.data, len(links)
         self._run = _maker().run
 
@@ -79,32 +89,49 @@ class Chain:
         failed = self._run(*self._given)
         if failed >= 0:
             function, arguments = self._calls[failed]
-            function(*arguments)  # says what is wrong; what failed has changed nothing
-            raise RuntimeError(f"a chain of kernels stopped at {function!r}, which gives no reason")
+            function(*arguments)  # says what is wrong
+            name = getattr(function, "__name__", type(function).__name__)
+            raise RuntimeError(f"{name}: it failed in a chain of kernels, but not when it was called again")
 
 
 @final
 class _Code:
     """The machine code of a compiled function.
 
-    address: where it is; step: where the code is that calls it with a record; kinds: its arguments' types
+    address: where it is; caller: where the function is that calls it with a record; types: of its arguments
+    fits:    whether a record has the words that it takes
     """
 
     def __init__(self, function: Any) -> None:
         (made,) = function.overloads.values()
         described = made.fndesc
+        self.types = described.argtypes
         self.address = made.library.get_pointer_to_function(described.llvm_func_name)
-        self.kinds = described.argtypes
-        convention = made.target_context.call_conv
-        self.step = _maker().step(convention.get_function_type(described.restype, self.kinds))
+        signature = made.target_context.call_conv.get_function_type(described.restype, self.types)
+        taken = len(signature.args) - _PLACES
+        self.fits = bool(self.address) and all(map(_is_known, self.types)) and sum(map(_count, self.types)) == taken
+        self.caller = _maker().caller(signature) if self.fits else 0
 
     def record(self, arguments: tuple[Any, ...]) -> list[int]:
         """The words of a call."""
-        parts = [_words(value, kind) for value, kind in zip(arguments, self.kinds, strict=True)]
+        parts = [_words(value, kind) for value, kind in zip(arguments, self.types, strict=True)]
         return [self.address, *(word for part in parts for word in part)]
 
 
 _code = functools.cache(_Code)
+_PLACES = 2  # arguments of machine code before the function's own: where to put its result, and its error
+
+
+def _is_known(kind: Any) -> bool:
+    known = isinstance(kind, (types.Array, *_SINGLE))
+    return known or (isinstance(kind, types.BaseTuple) and all(map(_is_known, kind.types)))
+
+
+def _count(kind: Any) -> int:
+    """Words of an argument of a type that is known."""
+    if isinstance(kind, types.BaseTuple):
+        return sum(map(_count, kind.types))
+    return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
 
 
 def _words(value: Any, kind: Any) -> Iterator[int]:
@@ -119,35 +146,35 @@ def _words(value: Any, kind: Any) -> Iterator[int]:
         real, word = (numpy.float32, "I") if kind.bitwidth == 32 else (numpy.float64, "Q")
         yield struct.unpack(word, real(value))[0]
     else:
-        yield int(value) & _MASK
+        yield int(bool(value) if isinstance(kind, types.Boolean) else value) & _MASK
 
 
 @final
 class _Maker:
-    """Makes the code that calls kernels with records."""
+    """Generates the functions that call kernels with records."""
 
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         machine = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._steps: dict[str, int] = {}  # by the type of machine code: where what calls such code is
+        self._callers: dict[str, int] = {}  # by signatures of machine code
         place = self._load("ownt_chain", ir.FunctionType(_WORD, [_WORDS, _WORD]), _write_run)
         self.run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(place)
 
     @global_compiler_lock
-    def step(self, kind: Any) -> int:
-        """Where the code is that calls machine code of a type with the arguments in a record."""
-        known = str(kind)
-        if known not in self._steps:
-            name = f"ownt_step_{len(self._steps)}"
-            self._steps[known] = self._load(name, _STEP, lambda function: _write_step(function, kind))
-        return self._steps[known]
+    def caller(self, signature: Any) -> int:
+        """Where the function is that calls machine code of a signature with a record."""
+        known = str(signature)
+        if known not in self._callers:
+            name = f"ownt_caller_{len(self._callers)}"
+            self._callers[known] = self._load(name, _CALLER, lambda function: _write_caller(function, signature))
+        return self._callers[known]
 
-    def _load(self, name: str, kind: Any, write: Callable[[Any], None]) -> int:
+    def _load(self, name: str, signature: Any, write: Callable[[Any], None]) -> int:
         """Write and compile a function: its address."""
         module = ir.Module(name)
-        write(ir.Function(module, kind, name))
+        write(ir.Function(module, signature, name))
         self._engine.add_module(llvm.parse_assembly(str(module)))
         self._engine.finalize_object()
         return self._engine.get_function_address(name)
@@ -160,7 +187,7 @@ def _maker() -> _Maker:
     return _Maker()
 
 
-def _write_step(function: Any, kind: Any) -> None:
+def _write_caller(function: Any, signature: Any) -> None:
     """record -> kernel(*arguments): the kernel's address comes first, each argument is a word."""
     build = ir.IRBuilder(function.append_basic_block())
     record = function.args[0]
@@ -168,13 +195,13 @@ def _write_step(function: Any, kind: Any) -> None:
     def word(i: int) -> Any:
         return build.load(build.gep(record, [_WORD(i)]))
 
-    places = [build.alloca(part.pointee) for part in kind.args[:2]]
-    given = [_as(build, word(i), part) for i, part in enumerate(kind.args[2:], 1)]
-    build.ret(build.call(build.inttoptr(word(0), kind.as_pointer()), [*places, *given]))
+    places = [build.alloca(part.pointee) for part in signature.args[:_PLACES]]
+    given = [_as(build, word(i), part) for i, part in enumerate(signature.args[_PLACES:], 1)]
+    build.ret(build.call(build.inttoptr(word(0), signature.as_pointer()), [*places, *given]))
 
 
 def _as(build: Any, word: Any, kind: Any) -> Any:
-    """A word as a value of a kind: the lowest bits of it."""
+    """A word as a value of LLVM's type `kind`: the lowest bits of it."""
     if isinstance(kind, ir.PointerType):
         return build.inttoptr(word, kind)
     if isinstance(kind, ir.IntType):
@@ -183,8 +210,8 @@ def _as(build: Any, word: Any, kind: Any) -> Any:
 
 
 def _write_run(function: Any) -> None:
-    """(table, count) -> the number of the first call that failed, -1 if none did"""
-    table, count = function.args
+    """(list, its length) -> the number of the first call that failed, -1 if none did"""
+    calls, count = function.args
     before, each, failed, onward, done = [function.append_basic_block() for _ in range(5)]
     build = ir.IRBuilder(before)
     build.branch(each)
@@ -192,9 +219,9 @@ def _write_run(function: Any) -> None:
     i = build.phi(_WORD)
     i.add_incoming(_WORD(0), before)
     at = build.mul(i, _WORD(2))
-    step = build.inttoptr(build.load(build.gep(table, [at])), _STEP.as_pointer())
-    record = build.inttoptr(build.load(build.gep(table, [build.add(at, _WORD(1))])), _WORDS)
-    build.cbranch(build.icmp_signed("!=", build.call(step, [record]), _INT(0)), failed, onward)
+    caller = build.inttoptr(build.load(build.gep(calls, [at])), _CALLER.as_pointer())
+    record = build.inttoptr(build.load(build.gep(calls, [build.add(at, _WORD(1))])), _WORDS)
+    build.cbranch(build.icmp_signed("!=", build.call(caller, [record]), _INT(0)), failed, onward)
     build.position_at_end(failed)
     build.ret(i)
     build.position_at_end(onward)

@@ -33,6 +33,12 @@ def is_basic(key: tuple[Any, ...]) -> bool:
     return all(part is None or part is Ellipsis or isinstance(part, slice) or _is_integer(part) for part in key)
 
 
+def is_all(key: slice, shape: tuple[int, ...]) -> bool:
+    """Whether a slice says that it is of all rows."""
+    integers = type(key.start) is type(key.stop) is int
+    return integers and key.start == 0 and key.step is None and shape[:1] == (key.stop,)
+
+
 def _is_integer(part: Any) -> bool:
     return isinstance(part, Integral) and not isinstance(part, bool)
 

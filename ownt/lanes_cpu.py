@@ -73,7 +73,7 @@ def place_of(context: Any, builder: Any, array: Any, value: Any, offset: Any) ->
     return builder.gep(context.make_array(array)(context, builder, value).data, [offset])
 
 
-def call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+def llvm_call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
     """A function of LLVM's own."""
     function = ir.FunctionType(result, [value.type for value in args])
     return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}"), args)
@@ -149,7 +149,7 @@ def gather(context, array, offset, pitch, count):
     def generate(context, builder, signature, args):
         places, align, touched, name = _apart(context, builder, kind, array, args)
         zeros = kind.constant(kind.llvm.element, [0.0] * kind.count)
-        return call(builder, f"masked.gather.{name}", kind.llvm, [places, align, touched, zeros])
+        return llvm_call(builder, f"masked.gather.{name}", kind.llvm, [places, align, touched, zeros])
 
     return kind(array, types.intp, types.intp, types.intp), generate
 
@@ -160,7 +160,7 @@ def scatter(context, array, offset, pitch, count, value):
 
     def generate(context, builder, signature, args):
         places, align, touched, name = _apart(context, builder, value, array, args[:4])
-        call(builder, f"masked.scatter.{name}", ir.VoidType(), [args[4], places, align, touched])
+        llvm_call(builder, f"masked.scatter.{name}", ir.VoidType(), [args[4], places, align, touched])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, types.intp, value), generate

@@ -8,9 +8,9 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 from ownt.compiled_cpu import exp
-from ownt.lanes_cpu import DOUBLES, FLOATS, I32, call, larger, smaller, spread
+from ownt.lanes_cpu import DOUBLES, FLOATS, I32, larger, llvm_call, smaller, spread
 
-__all__ = ["exp", "floor", "log"]
+__all__ = ["exp", "log"]
 
 _HALF_ROOT = 0x3F3504F3  # the bits of the square root of 1/2 in float32
 _DIGITS = 23  # bits of a float32's fraction
@@ -20,7 +20,7 @@ def _function(name: str) -> Any:
     @intrinsic
     def function(context, x):
         full = f"{name}.v{x.count}f{8 * x.bytes}"
-        return x(x), lambda context, builder, _, args: call(builder, full, x.llvm, list(args))
+        return x(x), lambda context, builder, _, args: llvm_call(builder, full, x.llvm, list(args))
 
     return function
 
@@ -69,7 +69,10 @@ def _exp_of_floats(x):
 
 
 def log(x: Any) -> Any:
-    """The natural logarithm of positive numbers that are neither denormal nor Inf; NaN of NaN"""
+    """The natural logarithm, of float32 to 2e-7 of its value; NaN of NaN.
+
+    For positive numbers that are neither denormal nor Inf: of others it gives numbers that mean nothing.
+    """
 
 
 @intrinsic

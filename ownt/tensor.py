@@ -118,8 +118,8 @@ class Tensor:
 
     def __getitem__(self, key: Any) -> Tensor:
         """Slices and integers give views; integer and boolean arrays give copies."""
-        if type(key) is slice and key.start == 0 and key.step is None and self._array.shape[:1] == (key.stop,):
-            return self  # all rows, of which ops that work piece by piece have one piece
+        if type(key) is slice and indexing.is_all(key, self._array.shape):
+            return self  # where an op works in pieces, and there is but one
         key = indexing.index_key(key)
         if indexing.is_basic(key):
             return wrap(self._array[key], self._block)

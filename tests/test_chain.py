@@ -12,9 +12,10 @@ pytest.importorskip("numba")
 import ag
 import nn
 import ownt
-from ownt import chain_cpu
+from ownt import capture, chain_cpu, device
 from ownt.calls import in_order
 from ownt.compiled_cpu import compiled, prange
+from ownt.launch import CaptureError
 
 
 @compiled("void(real[:, :], float64, real, int64, boolean, UniTuple(real, 2), Tuple(()), int32[::1], real[:, ::1])")
@@ -132,6 +133,34 @@ def test_a_chain_keeps_the_arrays_it_writes_to():
     assert alive() is None
 
 
+@compiled("void(optional(int64), real[::1])")
+def maybe(number, x):
+    x[0] = 1 if number is None else number
+
+
+def test_arguments_that_records_cannot_hold_are_left_to_python():
+    x = numpy.zeros(1, "float32")
+    function = maybe[x.dtype, False]
+    call = getattr(function, "settled", function), (7, x)
+    assert chain_cpu.joined([call]) == [call]
+
+
+@pytest.mark.parametrize(("flag", "expected"), [(0.5, -1), (256, -1), (0, 1), (numpy.True_, -1)])
+def test_a_flag_is_true_as_it_is_in_python(flag, expected):
+    out = numpy.zeros((1, 1), "float32")
+    given = numpy.ones((1, 1), "float32"), 0.0, 1.0, 0, flag, (0.0, 0.0), (), numpy.zeros(1, "int32"), out
+    run(mixed[out.dtype, False], *given)
+    assert out[0, 0] == expected
+
+
+def test_a_parallel_kernel_in_a_thread_of_its_own():
+    x = numpy.ones(1 << 15, "float32")
+    thread = threading.Thread(target=run, args=(doubled[x.dtype, True], x))
+    thread.start()
+    thread.join()
+    assert (x == 2).all()
+
+
 def test_chains_run_in_threads_of_their_own():
     arrays = numpy.zeros((4, 64), "float32")
     chains = [chain_cpu.joined([(one_more[arrays.dtype, False], (array,))] * 50)[0][0] for array in arrays]
@@ -161,9 +190,11 @@ def test_a_replay_of_a_gpt_calls_nothing_but_chains(settings, options):
     assert sum(map(len, halves)) < 8
 
 
-def test_an_index_out_of_range_in_a_replay_is_named_and_changes_nothing():
+@pytest.mark.parametrize("fused", [False, True])
+def test_an_index_out_of_range_in_a_replay_is_named_and_changes_nothing(fused):
     model = gpt()
-    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
+    adam = nn.Adam(model.parameters(), lr=0.1)
+    step = nn.Step(model.loss, adam, fuse_optimizer=fused)
     tokens = numpy.zeros((2, model.config.block_size), "int64")
     for _ in range(3):
         step(tokens, tokens)
@@ -176,10 +207,48 @@ def test_an_index_out_of_range_in_a_replay_is_named_and_changes_nothing():
         step(tokens, numpy.where(wrong > 0, 0, -5))
     for node, values in zip(model.parameters(), before, strict=True):
         numpy.testing.assert_array_equal(node.numpy(), values)
+    assert {state["step"] for state in adam.state.values()} == {3}
     ignored = tokens.copy()
     ignored[0] = -100
     assert numpy.isfinite(step(tokens, ignored).item())
     assert not step.why_not
+
+
+def test_what_cannot_be_put_together_is_called_launch_by_launch(monkeypatch):
+    """An error is raised once, before the replay has changed anything."""
+
+    def fails(calls):
+        raise MemoryError("no room")
+
+    model = gpt()
+    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
+    tokens = numpy.zeros((2, model.config.block_size), "int64")
+    step(tokens, tokens)
+    before = [node.numpy().copy() for node in model.parameters()]
+    monkeypatch.setattr(device.cpu, "joined", fails, raising=False)
+    with pytest.raises(MemoryError, match="no room"):
+        step(tokens, tokens)
+    for node, values in zip(model.parameters(), before, strict=True):
+        numpy.testing.assert_array_equal(node.numpy(), values)
+    first = step(tokens, tokens).item()
+    assert not step.why_not
+    assert step(tokens, tokens).item() < first
+
+
+def test_why_there_is_no_graph_is_said_where_the_step_is_called(monkeypatch):
+    def refuses(launches):
+        raise CaptureError("fill: of no use here")
+
+    model = gpt()
+    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
+    tokens = numpy.zeros((2, model.config.block_size), "int64")
+    step(tokens, tokens)
+    monkeypatch.setattr(device.cpu, "graph", refuses, raising=False)
+    monkeypatch.setattr(capture, "_warned", set())
+    with pytest.warns(RuntimeWarning, match="because of fill: of no use here") as caught:
+        first = step(tokens, tokens).item()
+    assert caught[0].filename == __file__
+    assert step(tokens, tokens).item() < first
 
 
 @pytest.mark.parametrize("dtype", ["int64", "int32"])

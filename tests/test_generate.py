@@ -73,6 +73,15 @@ def test_a_token_is_replayed_without_a_node_and_a_changed_model_is_recorded_anew
     assert counts == [True, False, False, False, True, False]
 
 
+def test_a_token_recorded_before_a_timeline_was_is_told_to_it_all_the_same(model):
+    tokens = generate.stream(model, [[0, 1]], 0.0)
+    for _ in range(3):
+        next(tokens)
+    with ownt.memory.record() as timeline:
+        next(tokens)
+    assert timeline.report.peak["activation"]
+
+
 def test_the_cache_is_given_back(model):
     before = ownt.memory.ledger.live
     model.generate(START, 3)

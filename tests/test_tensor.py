@@ -172,3 +172,15 @@ def test_constructor_shares_arrays_and_copies_lists():
     kept = ownt.asarray(array)
     assert ownt.memory.ledger.live == before  # the caller's bytes, not ours
     assert kept.nbytes == 24
+
+
+def test_slices_of_all_rows_are_checked_as_others_are():
+    x = ownt.zeros(4, 2)
+    assert x[0:4].shape == (4, 2)
+    x[0:4] = 1
+    assert x.numpy().all()
+    for key in (slice(0, 4.0), slice(0.0, 4), slice(np.array([0]), 4)):
+        with pytest.raises(TypeError):
+            x[key]
+    with pytest.raises(IndexError):
+        ownt.zeros()[0:1]

@@ -22,7 +22,7 @@ from ownt.kernel import Out
 _QUERIES = 64  # of a tile
 _FEW = 8  # new positions
 _SMALL = 1 << 15  # scores up to which a second thread does not pay
-_SMALL_NARROW = 1 << 13  # the same of narrow heads, whose scores cost little else
+_SMALL_NARROW = 1 << 13  # the same of narrow heads, each of whose scores takes longer
 _SIZES = "int64, int64, int64, int64"  # B, T, H, D
 
 

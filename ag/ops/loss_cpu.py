@@ -78,11 +78,12 @@ def mean_loss(losses, targets, ignore, out, beta):
 @compiled("void(real[::1], int64[::1], int64, boolean, real[::1])")
 def shares(g, targets, ignore, mean, out):
     """See row_share_kernel; g for each row, or one for all"""
-    count = 0
+    count = 0 if mean else 1
+    if mean:
+        for i in range(targets.size):
+            count += targets[i] != ignore
     for i in range(targets.size):
-        count += targets[i] != ignore
-    for i in range(targets.size):
-        given = g[i if g.size == out.size else 0] / (count if mean else 1)
+        given = g[i if g.size == out.size else 0] / count
         out[i] = given if targets[i] != ignore else 0
 
 

@@ -15,7 +15,7 @@ from ownt.random import generator
 if TYPE_CHECKING:
     from nn.optim.base import Optimizer
 
-_NOTHING: dict[str, Any] = {}
+_NOTHING: dict[str, Any] = {}  # which is never written to
 
 
 @final
