@@ -13,7 +13,7 @@ array that lies in one run; they are not checked. Where registers are shorter th
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -24,7 +24,8 @@ from numba.extending import intrinsic, models, overload, register_model
 from ownt.compiled_cpu import FAST
 
 __all__ = [
-    "each", "fill", "from_lane", "gather", "lanes", "larger", "load", "scatter", "smaller", "store",
+    "each", "fill", "from_lane", "gather", "lanes", "larger", "load", "load_some", "scatter", "smaller", "store",
+    "store_some", "total",
 ]  # fmt: skip
 
 BYTES = 64
@@ -39,6 +40,7 @@ class Lanes(types.Type):
         self.real = real
         self.bytes = real.bitwidth // 8
         self.count = BYTES // self.bytes
+        self.suffix = f"v{self.count}f{real.bitwidth}"  # in the names of LLVM's functions
         self.llvm = self.of(ir.FloatType() if real == types.float32 else ir.DoubleType())
 
     def of(self, kind: Any) -> Any:
@@ -73,10 +75,11 @@ def place_of(context: Any, builder: Any, array: Any, value: Any, offset: Any) ->
     return builder.gep(context.make_array(array)(context, builder, value).data, [offset])
 
 
-def llvm_call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:
+def llvm_call(builder: Any, name: str, result: Any, args: list[Any], flags: Sequence[str] = ()) -> Any:
     """A function of LLVM's own."""
     function = ir.FunctionType(result, [value.type for value in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}"), args)
+    found = cgutils.get_or_insert_function(builder.module, function, f"llvm.{name}")
+    return builder.call(found, args, fastmath=flags)
 
 
 # memory
@@ -130,15 +133,46 @@ def store(context, array, offset, value):
     return types.void(array, types.intp, value), generate
 
 
+def _first(builder: Any, kind: Lanes, count: Any) -> Any:
+    """Whether each lane is among the first `count`."""
+    return builder.icmp_signed("<", kind.constant(I64, range(kind.count)), spread(builder, kind, count))
+
+
+@intrinsic
+def load_some(context, array, offset, count):
+    """The first `count` elements from `offset` on, as many as there are lanes at most, and zeros in other lanes."""
+    kind = kind_of(array)
+
+    def generate(context, builder, signature, args):
+        place = builder.bitcast(place_of(context, builder, array, *args[:2]), kind.llvm.as_pointer())
+        zeros = kind.constant(kind.llvm.element, [0.0] * kind.count)
+        given = [place, ir.Constant(I32, kind.bytes), _first(builder, kind, args[2]), zeros]
+        return llvm_call(builder, f"masked.load.{kind.suffix}.p0", kind.llvm, given)
+
+    return kind(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_some(context, array, offset, count, value):
+    """Put the first `count` lanes, all at most, to the elements from `offset` on."""
+
+    def generate(context, builder, signature, args):
+        place = builder.bitcast(place_of(context, builder, array, *args[:2]), value.llvm.as_pointer())
+        given = [args[3], place, ir.Constant(I32, value.bytes), _first(builder, value, args[2])]
+        llvm_call(builder, f"masked.store.{value.suffix}.p0", ir.VoidType(), given)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, value), generate
+
+
 def _apart(context: Any, builder: Any, kind: Lanes, array: Any, args: Any) -> tuple[Any, Any, Any, str]:
     """For (array, offset, pitch, count): places of lanes, their alignment, which to touch, and a name's ending"""
     value, offset, pitch, count = args
-    numbers = kind.constant(I64, range(kind.count))
     steps = builder.mul(spread(builder, kind, pitch), kind.constant(I64, range(0, BYTES, kind.bytes)))
     first = builder.ptrtoint(place_of(context, builder, array, value, offset), I64)
     places = builder.inttoptr(builder.add(spread(builder, kind, first), steps), kind.of(ir.PointerType()))
-    touched = builder.icmp_signed("<", numbers, spread(builder, kind, count))
-    return places, ir.Constant(I32, kind.bytes), touched, f"v{kind.count}f{8 * kind.bytes}.v{kind.count}p0"
+    touched = _first(builder, kind, count)
+    return places, ir.Constant(I32, kind.bytes), touched, f"{kind.suffix}.v{kind.count}p0"
 
 
 @intrinsic
@@ -211,6 +245,17 @@ def larger(context, a, b):
 def smaller(context, a, b):
     """The smaller of each lane; a's if one is NaN."""
     return a(a, b), _choice(">")
+
+
+@intrinsic
+def total(context, x):
+    """The sum of all lanes."""
+
+    def generate(context, builder, signature, args):
+        given = [ir.Constant(x.llvm.element, 0.0), args[0]]
+        return llvm_call(builder, f"vector.reduce.fadd.{x.suffix}", x.llvm.element, given, tuple(FAST))
+
+    return x.real(x), generate
 
 
 @intrinsic

@@ -19,8 +19,7 @@ _DIGITS = 23  # bits of a float32's fraction
 def _function(name: str) -> Any:
     @intrinsic
     def function(context, x):
-        full = f"{name}.v{x.count}f{8 * x.bytes}"
-        return x(x), lambda context, builder, _, args: llvm_call(builder, full, x.llvm, list(args))
+        return x(x), lambda context, builder, _, args: llvm_call(builder, f"{name}.{x.suffix}", x.llvm, list(args))
 
     return function
 

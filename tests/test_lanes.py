@@ -6,7 +6,21 @@ import pytest
 pytest.importorskip("numba")
 
 from ownt.compiled_cpu import compiled
-from ownt.lanes_cpu import each, fill, from_lane, gather, lanes, larger, load, scatter, smaller, store
+from ownt.lanes_cpu import (
+    each,
+    fill,
+    from_lane,
+    gather,
+    lanes,
+    larger,
+    load,
+    load_some,
+    scatter,
+    smaller,
+    store,
+    store_some,
+    total,
+)  # fmt: skip
 from ownt.lanes_math_cpu import exp, log
 
 pytestmark = pytest.mark.parametrize("dtype", [numpy.float32, numpy.float64], ids=["float32", "float64"])
@@ -41,6 +55,14 @@ def column(x, out, j, count):
 @compiled("void(real[::1], real[::1], int64)")
 def later(x, out, first):
     store(out, 0, from_lane(first, load(x, 0), fill(x, -1)))
+
+
+@compiled("void(real[::1], real[::1], int64)")
+def some(x, out, count):
+    """out[1 : 1 + count] = x[2 : 2 + count] + 1, and out[0] the sum of these x"""
+    found = load_some(x, 2, count)
+    store_some(out, 1, count, found + fill(x, 1))
+    out[0] = total(found)
 
 
 def lane_count(dtype):
@@ -98,3 +120,15 @@ def test_from_lane(dtype, first):
     x, out = numpy.arange(n, dtype=dtype), numpy.empty(n, dtype)
     later[x.dtype, False](x, out, first)
     numpy.testing.assert_array_equal(out, numpy.where(numpy.arange(n) >= first, x, -1))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 7, None, 99])
+def test_some_touch_so_many_and_no_more(dtype, count):
+    n = lane_count(dtype)
+    touched = min(n, n if count is None else count)
+    x = numpy.random.default_rng(0).standard_normal(n + 2).astype(dtype)
+    out = numpy.full(n + 2, -5, dtype)
+    some[numpy.dtype(dtype), False](x, out, n if count is None else count)
+    numpy.testing.assert_array_equal(out[1 : 1 + touched], x[2 : 2 + touched] + 1)
+    assert (out[1 + touched :] == -5).all()
+    numpy.testing.assert_allclose(out[0], x[2 : 2 + touched].sum(), rtol=1e-5, atol=1e-6)

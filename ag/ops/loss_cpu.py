@@ -8,8 +8,10 @@ from typing import Any
 import numpy
 
 from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
-from ownt.compiled_cpu import HEAVY, blocks, compiled, exp, largest, prange
+from ownt.compiled_cpu import HEAVY, blocks, compiled, largest, prange
 from ownt.kernel import Out
+from ownt.lanes_cpu import fill, from_lane, lanes, load, load_some, store, store_some, total
+from ownt.lanes_math_cpu import exp
 
 _ROWS = 16  # of a block
 
@@ -17,51 +19,45 @@ _ROWS = 16  # of a block
 @compiled("void(real[:, ::1], int64[::1], int64, real[::1], real[:, ::1])", parallel=True)
 def losses(logits, targets, ignore, out, stats):
     """See row_loss_kernel."""
-    count = logits.shape[0]
+    count, width = logits.shape
+    n = lanes(logits)
+    none, rest = fill(logits, 0), width % n
     for block in prange(blocks(count, _ROWS)):
         for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            row = logits[r]
+            row, end = logits[r], (r + 1) * width
             top = largest(row)
-            total = row.dtype.type(0)
-            for j in range(row.size):
-                total += exp(row[j] - top)
-            rest = numpy.log(total)
+            powers = none
+            for at in range(r * width, end - rest, n):
+                powers = powers + exp(load(logits, at) - fill(logits, top))
+            if rest:
+                last = exp(load_some(logits, end - rest, rest) - fill(logits, top))
+                powers = powers + from_lane(rest, none, last)
+            log_sum = numpy.log(total(powers))
             stats[r, 0] = top
-            stats[r, 1] = rest
+            stats[r, 1] = log_sum
             chosen = top if targets[r] == ignore else row[targets[r]]
-            loss = numpy.float64(top) - numpy.float64(chosen) + numpy.float64(rest)  # large ones cancel
+            loss = numpy.float64(top) - numpy.float64(chosen) + numpy.float64(log_sum)  # large ones cancel
             out[r] = 0 if targets[r] == ignore else loss
 
 
 @compiled("void(real[::1], real[:, ::1], int64[::1], real[:, ::1], int64, real[:, ::1], int64)", parallel=True)
 def slopes(share, logits, targets, stats, ignore, out, beta):
-    """See row_loss_vjp."""
-    count = logits.shape[0]
+    """See row_loss_vjp. By lanes, since `out` may be the logits themselves: the compiler would not dare."""
+    count, width = logits.shape
+    n = lanes(logits)
+    rest = width % n
     for block in prange(blocks(count, _ROWS)):
         for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            row, slope = logits[r], out[r]
-            top, factor = stats[r, 0], share[r]
-            scale = factor * exp(-stats[r, 1])
-            for j in range(row.size):
-                value = exp(row[j] - top) * scale
-                slope[j] = value + (slope[j] if beta else row.dtype.type(0))
+            top, scale = fill(logits, stats[r, 0]), fill(logits, share[r] * exp(-stats[r, 1]))
+            for at in range(r * width, (r + 1) * width - rest, n):
+                value = exp(load(logits, at) - top) * scale
+                store(out, at, value + load(out, at) if beta else value)
+            if rest:
+                at = (r + 1) * width - rest
+                value = exp(load_some(logits, at, rest) - top) * scale
+                store_some(out, at, rest, value + load_some(out, at, rest) if beta else value)
             if targets[r] != ignore:
-                slope[targets[r]] -= factor
-
-
-@compiled("void(real[::1], real[:, ::1], int64[::1], real[:, ::1], int64)", parallel=True)
-def slopes_in_place(share, logits, targets, stats, ignore):
-    """The same where the logits are the destination: one array, so that the loop is seen to be free of aliases."""
-    count = logits.shape[0]
-    for block in prange(blocks(count, _ROWS)):
-        for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            row = logits[r]
-            top, factor = stats[r, 0], share[r]
-            scale = factor * exp(-stats[r, 1])
-            for j in range(row.size):
-                row[j] = exp(row[j] - top) * scale
-            if targets[r] != ignore:
-                row[targets[r]] -= factor
+                out[r, targets[r]] -= share[r]
 
 
 @compiled("void(real[::1], int64[::1], int64, real[::1], int64)")
@@ -105,12 +101,10 @@ def _(
 def _(
     share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
 ) -> tuple[Callable[..., None], tuple] | None:
-    slope, wide = out.array, logits.size > HEAVY
+    slope = out.array
     if not _fits(weight, smoothing, targets, logits, slope, stats, share):
         return None
-    if slope is logits or slope.ctypes.data == logits.ctypes.data:
-        return slopes_in_place[logits.dtype, wide], (share, slope, targets, stats, ignore)
-    return slopes[logits.dtype, wide], (share, logits, targets, stats, ignore, slope, out.beta)
+    return slopes[logits.dtype, logits.size > HEAVY], (share, logits, targets, stats, ignore, slope, out.beta)
 
 
 @mean_loss_kernel.on("cpu", "float32", "float64")
