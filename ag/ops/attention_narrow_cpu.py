@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy
 
-from ownt.compiled_cpu import blocks, compiled, prange
+from ownt.compiled_cpu import compiled, prange
 from ownt.lanes_cpu import each, fill, from_lane, gather, lanes, larger, load, scatter, store
 from ownt.lanes_math_cpu import exp, log
 
@@ -23,7 +23,7 @@ def forward_size(t: int, depth: int) -> int:
 
 def backward_size(t: int, depth: int) -> int:
     """Numbers of workspace that `attend_back` takes for each part."""
-    return (2 * depth + 2 * t + blocks(t, _MOST) + 1) * _MOST
+    return (2 * depth + 2 * t + -(-t // _MOST) + 1) * _MOST
 
 
 @compiled("void(real[:, ::1], real[:, ::1], real[:, ::1], int64, int64, int64, int64, real[:, ::1])", parallel=True)
