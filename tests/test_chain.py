@@ -214,16 +214,22 @@ def test_an_index_out_of_range_in_a_replay_is_named_and_changes_nothing(fused):
     assert not step.why_not
 
 
+def recorded():
+    """A model, a step of it that has been recorded and not replayed yet, and what it was given."""
+    model = gpt()
+    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
+    tokens = numpy.zeros((2, model.config.block_size), "int64")
+    step(tokens, tokens)
+    return model, step, tokens
+
+
 def test_what_cannot_be_put_together_is_called_launch_by_launch(monkeypatch):
     """An error is raised once, before the replay has changed anything."""
 
     def fails(calls):
         raise MemoryError("no room")
 
-    model = gpt()
-    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
-    tokens = numpy.zeros((2, model.config.block_size), "int64")
-    step(tokens, tokens)
+    model, step, tokens = recorded()
     before = [node.numpy().copy() for node in model.parameters()]
     monkeypatch.setattr(device.cpu, "joined", fails, raising=False)
     with pytest.raises(MemoryError, match="no room"):
@@ -239,10 +245,7 @@ def test_why_there_is_no_graph_is_said_where_the_step_is_called(monkeypatch):
     def refuses(launches):
         raise CaptureError("fill: of no use here")
 
-    model = gpt()
-    step = nn.Step(model.loss, nn.SGD(model.parameters(), lr=0.1))
-    tokens = numpy.zeros((2, model.config.block_size), "int64")
-    step(tokens, tokens)
+    _, step, tokens = recorded()
     monkeypatch.setattr(device.cpu, "graph", refuses, raising=False)
     monkeypatch.setattr(capture, "_warned", set())
     with pytest.warns(RuntimeWarning, match="because of fill: of no use here") as caught:
