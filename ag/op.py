@@ -20,11 +20,12 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, final
 
 from ag import node as nodes
+from ag import plans
 from ag.remake import recipe
 from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
@@ -105,6 +106,7 @@ class Op:
         self._kinds = [str(p.annotation).split("[")[0] for p in parameters if p.kind is not p.KEYWORD_ONLY]
         self._roles = [_role(kind) for kind in self._kinds]
         self._tensors = [(i, role) for i, role in enumerate(self._roles) if role]
+        self._names = {self._positional[i] for i, _ in self._tensors}
         self._slots: list[int] = []
         registry[self.name] = methods[self.name] = self
 
@@ -131,19 +133,20 @@ class Op:
         return remake
 
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
-        if self.variadic or options:
+        if self.variadic or not self._names.isdisjoint(options):
             args, options = self._arrange(args, options)
         values, wanted = self._values(args)
-        outer, state.op = state.op, self.name
+        mine = state.__dict__
+        outer, mine["op"] = mine["op"], self.name
         try:
-            y, saved = self.forward(*values, **options)
+            y, saved, plan = plans.forward(self, values, options)
         finally:
-            state.op = outer
+            mine["op"] = outer
         if not (wanted and recording.enabled and y._array.dtype.kind in REAL):
             return nodes.Node(y)
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")
-        return self._record(y, saved, args)
+        return self._record(y, saved, args, plan)
 
     def _values(self, args: tuple) -> tuple[list[Any], bool]:
         """The arguments as forward takes them, tensors for Nodes and arrays, and whether one needs a gradient.
@@ -182,13 +185,13 @@ class Op:
             self._bring_together(values, args)
         return values, wanted
 
-    def _record(self, y: Tensor, saved: tuple, args: tuple) -> nodes.Node:
+    def _record(self, y: Tensor, saved: Sequence[Any], args: tuple, plan: plans.Plan | None) -> nodes.Node:
         positions = range(len(args)) if self.variadic else self._slots
         slots = [args[i].slot if i < len(args) and type(args[i]) is nodes.Node else None for i in positions]
         if self.trim is not None:
             saved = self.trim(saved, *slots)
         slot = GradSlot(y)
-        slot.record = Record(self, saved, slots, next_sequence(), state.path)
+        slot.record = Record(self, saved, slots, next_sequence(), state.path, plan)
         if self.remake is not None and saved[-1] is not False:
             slot.record.recipe = recipe(self, slot.record.saved, y)
         source = slots[0] if self.view else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, final
 
-from ag import kernels
+from ag import kernels, plans
 from ag.remake import check, reduced, restored, versions
 from ownt import Tensor, memory
 from ownt import device as devices
@@ -23,10 +23,19 @@ class Record:
     made again are not held, but made when the op's turn comes.
     """
 
-    __slots__ = ("op", "path", "recipe", "saved", "sequence", "slots", "versions")
+    __slots__ = ("op", "path", "plan", "recipe", "saved", "sequence", "slots", "versions")
 
-    def __init__(self, op: Any, saved: Any, slots: Sequence[GradSlot | None], sequence: int, path: str) -> None:
+    def __init__(
+        self,
+        op: Any,
+        saved: Any,
+        slots: Sequence[GradSlot | None],
+        sequence: int,
+        path: str,
+        plan: plans.Plan | None = None,
+    ) -> None:
         self.op = op
+        self.plan = plan  # that the op followed
         self.saved = reduced(saved)
         self.slots = slots
         self.sequence = sequence
@@ -39,9 +48,12 @@ class Record:
 
         Raises: RuntimeError naming the op if something it saved was changed in place."""
         check(self.op.name, self.saved, self.versions)
+        saved = restored(self.saved)
+        if self.plan is not None and plans.gradient(self.plan, self.op, g, saved, self.slots):
+            return
         if len(self.slots) > 1:
             self._prepare_shared_buffers()
-        self.op.rule(g, restored(self.saved), *self.slots)
+        self.op.rule(g, saved, *self.slots)
 
     def _prepare_shared_buffers(self) -> None:
         """Fill a buffer that two of the slots write to with zeros first: then it does not matter which comes first.
@@ -95,7 +107,7 @@ class GradSlot:
         if self.tensor is None:
             if self._is_window:
                 return self.view.open(self.source, zero)  # type: ignore[union-attr, arg-type]
-            self._allocate()
+            self.allocate()
             if not zero:
                 return Out(self.tensor, 0)  # type: ignore[arg-type]
             kernels.fill(0, out=Out(self.tensor))  # type: ignore[arg-type]
@@ -112,17 +124,21 @@ class GradSlot:
                     self.source.lend(g.view(self.source.shape))  # type: ignore[union-attr]
                     return
             elif not self.leaf and g.shape == self.shape:
-                self.tensor = g
-                g.block.holders += 1
+                self.share(g)
                 return
         kernels.copy(g, out=self.out())
+
+    def share(self, g: Tensor) -> None:
+        """Take a gradient of this slot's layout as it is, beside whoever else holds it."""
+        self.tensor = g
+        g.block.holders += 1
 
     def make_sole(self) -> None:
         """Stop sharing: take a copy if another slot holds the same bytes."""
         shared = self.tensor
         if shared is not None and shared.block.holders > 1:
             shared.block.holders -= 1
-            self._allocate()
+            self.allocate()
             kernels.copy(shared, out=Out(self.tensor))  # type: ignore[arg-type]
 
     def drop(self) -> None:
@@ -153,7 +169,7 @@ class GradSlot:
     def _is_window(self) -> bool:
         return self.source is not None and not self.hooks  # a hook wants this node's own gradient
 
-    def _allocate(self) -> None:
+    def allocate(self) -> None:
         """In the layout of the node's tensor."""
         in_step = self.leaf and state.in_step is not None and self in state.in_step
         if self.leaf and not in_step:

@@ -125,10 +125,10 @@ def kept_by_gradients(run: Callable[[], Any], device: str) -> int:
     if device == "cpu":
         import heap
 
-        return heap.kept_bytes(run, ("empty", "device.py"), ("_allocate", "slot.py"))
+        return heap.kept_bytes(run, ("empty", "device.py"), ("allocate", "slot.py"))
     from ownt.cuda_watch import counter
 
-    with counter(("_allocate", "slot.py"), name=device) as counted:
+    with counter(("allocate", "slot.py"), name=device) as counted:
         run()
     return counted.live
 

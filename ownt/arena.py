@@ -18,6 +18,7 @@ from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import tensor
 from ownt.heap import Block
+from ownt.ledger import Account
 from ownt.thread import state
 
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
@@ -50,6 +51,7 @@ class Arena:
         self._round = self.device.align - 1  # which is a power of two
         self.peak = 0
         self.trace: list[tuple[int, int]] | None = None  # set to a list to record (offset, size) of requests
+        self.told: Any = None  # the ag.plan.Watch of a program that runs; told of what it makes
         self._chunks: list[Any] = []
         self._free_offsets: list[int] = []  # ascending, with their sizes beside
         self._free_sizes: list[int] = []
@@ -84,8 +86,11 @@ class Arena:
     ) -> tensor.Tensor:
         """An uninitialised tensor in this arena."""
         dtype = dtypes.get(dtype)
-        nbytes = math.prod(shape) * dtype.itemsize
         account = self.device.ledger.account(kind, state.path if path is None else path)
+        return self.make(shape, dtype, math.prod(shape) * dtype.itemsize, account, name)
+
+    def make(self, shape: tuple[int, ...], dtype: Any, nbytes: int, account: Account, name: str = "") -> tensor.Tensor:
+        """An uninitialised tensor, whose bytes have been counted, on an account of this arena's ledger."""
         size = (nbytes + self._round) & ~self._round or self._round + 1
         offset = self._take(size)
         block = Block(self, nbytes, account, name, offset, size, self._serial)
@@ -93,7 +98,10 @@ class Arena:
         if account.ledger.timeline is not None:
             account.ledger.timeline.made(block, shape, dtype)
         array = self._view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
-        return tensor.wrap(array, block)
+        made = tensor.wrap(array, block)
+        if self.told is not None:
+            self.told.keep(made)
+        return made
 
     def zeros(self, shape: tuple[int, ...], dtype: Any = None, kind: str = "activation") -> tensor.Tensor:
         """A tensor of zeros in this arena."""

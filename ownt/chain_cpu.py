@@ -26,10 +26,10 @@ from numba.core.compiler_lock import global_compiler_lock
 from ownt.calls import Call, parts_of
 
 _MOST = 64  # calls in a chain: so often does Python see what else there is, such as an interrupt
-_WORD, _INT = ir.IntType(64), ir.IntType(32)
-_WORDS = _WORD.as_pointer()
+INT64, _INT = ir.IntType(64), ir.IntType(32)
+WORDS = INT64.as_pointer()
 _MASK = (1 << 64) - 1
-_CALLER = ir.FunctionType(_INT, [_WORDS])  # calls the kernel of a record; 0, or another number if it raised
+_CALLER = ir.FunctionType(_INT, [WORDS])  # calls the kernel of a record; 0, or another number if it raised
 _SINGLE = (types.Integer, types.Boolean, types.Float)  # types of arguments of one word
 
 
@@ -44,8 +44,8 @@ def joined(calls: Sequence[Call]) -> list[Call]:
             run.clear()
 
     for call in (part for whole in calls for part in parts_of(whole)):
-        compiled = _compiled(call)
-        if _is_chainable(compiled[0]):
+        compiled = compiled_for(call)
+        if is_chainable(compiled[0]):
             run.append((call, compiled))
         else:
             end()
@@ -56,7 +56,7 @@ def joined(calls: Sequence[Call]) -> list[Call]:
     return found
 
 
-def _compiled(call: Call) -> Call:
+def compiled_for(call: Call) -> Call:
     """What a chain calls in place of a call."""
     function, arguments = call
     stands_in = getattr(function, "in_chain", None)
@@ -64,9 +64,9 @@ def _compiled(call: Call) -> Call:
     return getattr(function, "settled", function), arguments
 
 
-def _is_chainable(function: Any) -> bool:
+def is_chainable(function: Any) -> bool:
     """Whether it is one that Numba compiled, for arguments that records can hold."""
-    return hasattr(function, "overloads") and _code(function).fits
+    return hasattr(function, "overloads") and code_of(function).fits
 
 
 @final
@@ -76,14 +76,14 @@ class Chain:
     def __init__(self, links: Sequence[tuple[Call, Call]]) -> None:
         self._calls = [call for call, _ in links]
         self._held = [arguments for _, (_, arguments) in links]  # arrays, of which records have the addresses
-        codes = [_code(function) for _, (function, _) in links]
+        codes = [code_of(function) for _, (function, _) in links]
         with numpy.errstate(over="ignore"):  # a number too large for float32 is Inf, as where it is called from Python
             records = [code.record(arguments) for code, arguments in zip(codes, self._held, strict=True)]
         self._words = numpy.array([word for record in records for word in record], numpy.uint64)
         starts = numpy.cumsum([0, *map(len, records[:-1])]) * 8 + self._words.ctypes.data
         self._table = numpy.array([[code.caller for code in codes], starts], numpy.uint64).T.copy()
         self._given = self._table.ctypes.data, len(links)
-        self._run = _maker().run
+        self._run = maker().run
 
     def __call__(self) -> None:
         failed = self._run(*self._given)
@@ -109,8 +109,10 @@ class _Code:
         self.address = made.library.get_pointer_to_function(described.llvm_func_name)
         signature = made.target_context.call_conv.get_function_type(described.restype, self.types)
         taken = len(signature.args) - _PLACES
-        self.fits = bool(self.address) and all(map(_is_known, self.types)) and sum(map(_count, self.types)) == taken
-        self.caller = _maker().caller(signature) if self.fits else 0
+        self.fits = (
+            bool(self.address) and all(map(_is_known, self.types)) and sum(map(count_words, self.types)) == taken
+        )
+        self.caller = maker().caller(signature) if self.fits else 0
 
     def record(self, arguments: tuple[Any, ...]) -> list[int]:
         """The words of a call."""
@@ -118,7 +120,7 @@ class _Code:
         return [self.address, *(word for part in parts for word in part)]
 
 
-_code = functools.cache(_Code)
+code_of = functools.cache(_Code)
 _PLACES = 2  # arguments of machine code before the function's own: where to put its result, and its error
 
 
@@ -127,11 +129,14 @@ def _is_known(kind: Any) -> bool:
     return known or (isinstance(kind, types.BaseTuple) and all(map(_is_known, kind.types)))
 
 
-def _count(kind: Any) -> int:
+def count_words(kind: Any) -> int:
     """Words of an argument of a type that is known."""
     if isinstance(kind, types.BaseTuple):
-        return sum(map(_count, kind.types))
+        return sum(map(count_words, kind.types))
     return 5 + 2 * kind.ndim if isinstance(kind, types.Array) else 1
+
+
+ADDRESS = 4  # the word of an array that has its address
 
 
 def _words(value: Any, kind: Any) -> Iterator[int]:
@@ -159,8 +164,8 @@ class _Maker:
         machine = llvm.Target.from_default_triple().create_target_machine()
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         self._callers: dict[str, int] = {}  # by signatures of machine code
-        place = self._load("ownt_chain", ir.FunctionType(_WORD, [_WORDS, _WORD]), _write_run)
-        self.run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(place)
+        self.chain = self.load("ownt_chain", ir.FunctionType(INT64, [WORDS, INT64]), _write_run)
+        self.run = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)(self.chain)
 
     @global_compiler_lock
     def caller(self, signature: Any) -> int:
@@ -168,10 +173,10 @@ class _Maker:
         known = str(signature)
         if known not in self._callers:
             name = f"ownt_caller_{len(self._callers)}"
-            self._callers[known] = self._load(name, _CALLER, lambda function: _write_caller(function, signature))
+            self._callers[known] = self.load(name, _CALLER, lambda function: _write_caller(function, signature))
         return self._callers[known]
 
-    def _load(self, name: str, signature: Any, write: Callable[[Any], None]) -> int:
+    def load(self, name: str, signature: Any, write: Callable[[Any], None]) -> int:
         """Write and compile a function: its address."""
         module = ir.Module(name)
         write(ir.Function(module, signature, name))
@@ -182,7 +187,7 @@ class _Maker:
 
 @global_compiler_lock
 @functools.cache
-def _maker() -> _Maker:
+def maker() -> _Maker:
     """There is one, and one thread at a time uses it."""
     return _Maker()
 
@@ -193,7 +198,7 @@ def _write_caller(function: Any, signature: Any) -> None:
     record = function.args[0]
 
     def word(i: int) -> Any:
-        return build.load(build.gep(record, [_WORD(i)]))
+        return build.load(build.gep(record, [INT64(i)]))
 
     places = [build.alloca(part.pointee) for part in signature.args[:_PLACES]]
     given = [_as(build, word(i), part) for i, part in enumerate(signature.args[_PLACES:], 1)]
@@ -205,7 +210,7 @@ def _as(build: Any, word: Any, kind: Any) -> Any:
     if isinstance(kind, ir.PointerType):
         return build.inttoptr(word, kind)
     if isinstance(kind, ir.IntType):
-        return word if kind.width == _WORD.width else build.trunc(word, kind)
+        return word if kind.width == INT64.width else build.trunc(word, kind)
     return build.bitcast(build.trunc(word, _INT) if isinstance(kind, ir.FloatType) else word, kind)
 
 
@@ -216,17 +221,17 @@ def _write_run(function: Any) -> None:
     build = ir.IRBuilder(before)
     build.branch(each)
     build.position_at_end(each)
-    i = build.phi(_WORD)
-    i.add_incoming(_WORD(0), before)
-    at = build.mul(i, _WORD(2))
+    i = build.phi(INT64)
+    i.add_incoming(INT64(0), before)
+    at = build.mul(i, INT64(2))
     caller = build.inttoptr(build.load(build.gep(calls, [at])), _CALLER.as_pointer())
-    record = build.inttoptr(build.load(build.gep(calls, [build.add(at, _WORD(1))])), _WORDS)
+    record = build.inttoptr(build.load(build.gep(calls, [build.add(at, INT64(1))])), WORDS)
     build.cbranch(build.icmp_signed("!=", build.call(caller, [record]), _INT(0)), failed, onward)
     build.position_at_end(failed)
     build.ret(i)
     build.position_at_end(onward)
-    following = build.add(i, _WORD(1))
+    following = build.add(i, INT64(1))
     i.add_incoming(following, onward)
     build.cbranch(build.icmp_signed("<", following, count), each, done)
     build.position_at_end(done)
-    build.ret(_WORD(-1))
+    build.ret(INT64(-1))

@@ -16,8 +16,10 @@ far the arrays lie apart, and a sum made in vectors is rounded otherwise.
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
+import weakref
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +37,7 @@ from ownt.layout import TO_LAST
 from ownt.thread import apart
 
 __all__ = [
-    "HEAVY", "PIECE", "SMALL", "blocks", "compiled", "exp", "flat", "largest", "prange",
+    "HEAVY", "PIECE", "SMALL", "blocks", "compiled", "constant", "exp", "flat", "largest", "prange",
 ]  # fmt: skip
 
 FAST = {"reassoc", "contract", "nsz"}  # not what assumes that no NaN or Inf occurs, nor approximations of its own
@@ -147,6 +149,17 @@ class _Announcer(event.Listener):
 
 
 event.register("numba:compile", _Announcer())
+
+
+@functools.lru_cache(maxsize=64)
+def constant(value: float, width: int, dtype: Any) -> Any:
+    """A vector of one number, which nobody writes to: what stands for an argument that there is none of."""
+    made = numpy.full(width, value, dtype)
+    constants[id(made)] = made
+    return made
+
+
+constants: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # by their identity
 
 
 def flat(*arrays: Any) -> tuple[Any, ...] | None:

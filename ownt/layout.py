@@ -1,8 +1,9 @@
-"""Layouts: of images, logically (N, C, H, W), in memory with the channels first or last; and of matrices."""
+"""Layouts: of images, logically (N, C, H, W), in memory with the channels first or last; of matrices; and of any
+array, to tell whether two are alike."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, final
 
 TO_LAST, FROM_LAST = (0, 2, 3, 1), (0, 3, 1, 2)
 
@@ -29,3 +30,21 @@ def stored(array: Any) -> tuple[bool, int] | None:
     if (down == size or count == 1) and (across >= count * size or width == 1):
         return True, max(across // size if width > 1 else count, 1)
     return None
+
+
+@final
+class Layout:
+    """Shape, strides and dtype of an array. There is one of each, so that two are compared by identity."""
+
+    __slots__ = ()
+
+
+_layouts: dict[tuple[Any, ...], Layout] = {}
+
+
+def layout_of(tensor: Any) -> Layout:
+    """The layout of a Tensor, which keeps it."""
+    array = tensor._array
+    found: Layout = _layouts.setdefault((array.shape, array.strides, array.dtype), Layout())
+    tensor._layout = found
+    return found

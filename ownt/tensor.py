@@ -19,9 +19,10 @@ class Tensor:
     a version that backward checks.
     """
 
-    __slots__ = ("_array", "_block")
+    __slots__ = ("_array", "_block", "_layout")
     _array: Any
     _block: Any
+    _layout: Any  # set when it is asked for; see ownt.layout
 
     def __init__(self, values: Any, dtype: Any = None, device: str | None = None) -> None:
         made = asarray(values, dtype, device)

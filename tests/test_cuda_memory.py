@@ -155,14 +155,14 @@ def test_gradient_bytes_are_parameter_bytes(gpu, held, not_run):
 
 @pytest.mark.memory
 def test_gradients_allocated_twice_are_seen(gpu, not_run, monkeypatch):
-    allocate, kept = GradSlot._allocate, []
+    allocate, kept = GradSlot.allocate, []
 
     def twice(slot):
         allocate(slot)
         if slot.leaf:
             kept.append(memory.heap(slot.device).empty(slot.shape, slot.dtype, "gradient"))
 
-    monkeypatch.setattr(GradSlot, "_allocate", twice)
+    monkeypatch.setattr(GradSlot, "allocate", twice)
     gradients, parameters, _ = gradient_bytes(gpu)
     assert gradients == 2 * parameters
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numba
@@ -12,7 +11,7 @@ import numpy
 from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.compiled_cpu import HEAVY, OPTIONS, SMALL, blocks, compiled, prange
+from ownt.compiled_cpu import HEAVY, OPTIONS, SMALL, blocks, compiled, constant, prange
 from ownt.kernel import Out
 
 _ROWS = 32  # of a block at least
@@ -127,18 +126,12 @@ def _in_rows(*arrays: Any) -> bool:
     return all(array is None or array.flags.c_contiguous for array in arrays)
 
 
-@lru_cache(maxsize=64)
-def _constant(value: float, width: int, dtype: Any) -> Any:
-    """What stands for a gain (1) or a shift (0) that there is none of."""
-    return numpy.full(width, value, dtype)
-
-
 def _gain(gain: Any, x: Any) -> Any:
-    return _constant(1, x.shape[1], x.dtype) if gain is None else gain
+    return constant(1, x.shape[1], x.dtype) if gain is None else gain
 
 
 def _shift(shift: Any, x: Any) -> Any:
-    return _constant(0, x.shape[1], x.dtype) if shift is None else shift
+    return constant(0, x.shape[1], x.dtype) if shift is None else shift
 
 
 @norm_kernel.on("cpu", "float32", "float64")

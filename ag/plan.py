@@ -1,0 +1,236 @@
+"""Plan: what a program did with tensors of some layouts, to be done again with others; and Watch, which makes it."""
+
+from __future__ import annotations
+
+import importlib
+import weakref
+from collections.abc import Sequence
+from typing import Any, NamedTuple, final
+
+from ownt import Tensor, memory
+from ownt import device as devices
+from ownt.arena import Arena
+from ownt.calls import Call, parts_of
+from ownt.heap import Block
+from ownt.launch import Launch
+from ownt.layout import Layout, layout_of
+from ownt.thread import state
+
+_LONGEST = 64  # kernels in a plan: so often does Python see what else there is, such as an interrupt
+
+
+class Request(NamedTuple):
+    """A request for memory. kind: "" for what is not booked as scratch of an op; slot: whose gradient it is, or -1."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    size_bytes: int
+    kind: str
+    layout: Layout
+    slot: int = -1
+
+
+@final
+class Plan:
+    """What a program does, as far as it is not Python.
+
+    requests: for memory; in between numbers of tensors that are given back
+    chain:    its kernels, for the arrays of all tensors, those given first
+    written:  numbers of the tensors whose writes are counted
+    parts:    of what it returns: (number of a tensor, its shape if that is another), or (-1, what is no tensor)
+    lent:     numbers of slots that the gradient itself is lent to
+    after:    plans of the gradient of what it did; see ag.plans
+    """
+
+    __slots__ = ("after", "chain", "lent", "parts", "requests", "written")
+
+    def __init__(self, requests: list[Request | int], chain: Any, written: list[int]) -> None:
+        self.requests = requests
+        self.chain = chain
+        self.written = written
+        self.parts: list[tuple[int, Any]] = []
+        self.lent: list[int] = []
+        self.after: dict[Any, Any] = {}
+
+    def follow(self, tensors: list[Any], slots: Sequence[Any] = ()) -> bool:
+        """Do it with tensors, to which those that are made are appended. Whether no kernel found anything wrong."""
+        arrays = [tensor.array for tensor in tensors]
+        mine = state.__dict__
+        arena = mine["scratch"].get(devices.cpu) or memory.scratch(devices.cpu)
+        account, path = devices.cpu.ledger.account, mine["path"]
+        for request in self.requests:
+            if isinstance(request, int):
+                made = tensors[request] = None
+                continue
+            shape, dtype, size_bytes, kind, layout, slot = request
+            if slot < 0:
+                made = arena.make(shape, dtype, size_bytes, account(kind, path))
+                made._layout = layout
+            else:
+                slots[slot].allocate()
+                made = slots[slot].tensor
+            tensors.append(made)
+            arrays.append(made._array)
+        if not self.chain(tuple(arrays)):
+            return False
+        for number in self.written:
+            tensors[number]._block.version += 1
+        return True
+
+    def returned(self, tensors: list[Any]) -> list[Any]:
+        """What the program returns."""
+        return [
+            other if number < 0 else tensors[number] if other is None else tensors[number].view(other)
+            for number, other in self.parts
+        ]
+
+
+@final
+class Watch:
+    """`with Watch(given) as watched: ...` runs a program on tensors, of which there is a plan then.
+
+    It stands where a recording and who watches launches would, and is told by the scratch arena of this thread.
+    """
+
+    def __init__(self, given: Sequence[Tensor]) -> None:
+        self.why_not = ""  # why there can be no plan
+        self._given = list(given)
+        self._extents = [_extent(tensor.array) for tensor in given]  # then of tensors that are made
+        self._shapes = [tensor.shape for tensor in given]
+        self._numbers = {id(tensor.block): number for number, tensor in enumerate(given)}  # by blocks
+        self._requests: list[Any] = []
+        self._blocks: list[weakref.ref[Block]] = []
+        self._calls: list[tuple[Call, list[Any]]] = []
+        self._written: set[int] = set()
+        self._may_fail = False
+        self._chains = importlib.import_module("ownt.open_chain_cpu")
+
+    def __enter__(self) -> Watch:
+        state.recording = state.launch = memory.scratch(devices.cpu).told = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        state.recording = state.launch = memory.scratch(devices.cpu).told = None
+        self._blocks.clear()  # from here on nothing more is told
+
+    # what it is told
+
+    def spoil(self, what: str) -> None:
+        """The program does what no plan can."""
+        self.why_not = self.why_not or what
+
+    def draw(self, position: Any, offset: int) -> None:
+        """Random numbers are drawn."""
+        self.spoil("random numbers are drawn")
+
+    def keep(self, made: Tensor) -> None:
+        """Memory was taken: scratch memory, or of the heap for the gradient of a leaf."""
+        block = made.block
+        key = id(block)
+        self._numbers[key] = len(self._extents)
+        self._extents.append(_extent(made.array))
+        self._shapes.append(made.shape)
+        plain = isinstance(block.source, Arena) and block.account.path == state.path
+        kind = block.account.kind if plain else ""
+        self._requests.append(Request(made.shape, made.dtype, block.nbytes, kind, layout_of(made)))
+        self._blocks.append(weakref.ref(block, lambda _: self._requests.append(self._numbers.pop(key))))
+
+    def __call__(self, launch: Launch) -> None:
+        """A kernel is launched."""
+        launch.run()
+        numbers = [self._numbers.get(id(tensor.block), -1) for tensor in launch.written]
+        if -1 in numbers:
+            self.spoil("it writes to what was not given")
+        self._written.update(numbers)
+        chains = self._chains
+        for call in parts_of((launch.function, tuple(launch.bound))):
+            self._may_fail = self._may_fail or hasattr(call[0], "in_chain")
+            compiled = chains.compiled_for(call)
+            if not chains.takes(compiled[0]):
+                self.spoil(f"{launch.name} is not compiled")
+            if not self.why_not:
+                self._calls.append((compiled, [self._place(array) for array in chains.arrays_of(compiled)]))
+
+    def _place(self, array: Any) -> tuple[int, int] | None:
+        """(the number of the tensor in which an array begins, bytes into it); None if what is in it never changes.
+
+        Memory may have been given back and taken again: of tensors that were made the last counts.
+        """
+        if not array.size or self._chains.is_constant(array):
+            return None
+        address = devices.cpu.pointer(array)
+        found = [number for number, (start, end) in enumerate(self._extents) if start <= address < end]
+        if not found or (found[0] < len(self._given) and len(found) > 1):
+            self.spoil("it works on what was not given, or on tensors that share memory")
+            return None
+        return found[-1], address - self._extents[found[-1]][0]
+
+    # what comes of it
+
+    def returned(self, values: Sequence[Any]) -> Plan | None:
+        """The plan of a program that returned values; None if it can have none."""
+        parts = [self._part(value) for value in values]
+        plan = self._plan({})
+        if plan is not None:
+            plan.parts = parts
+        return plan
+
+    def _part(self, value: Any) -> tuple[int, Any]:
+        """Of what is returned: (number of a tensor, its shape if that is another), or (-1, what is no tensor)."""
+        if type(value) is not Tensor:
+            if not _is_constant(value):
+                self.spoil(f"it saves a {type(value).__name__}")
+            return -1, value
+        number = next((n for n, tensor in enumerate(self._given) if tensor is value), -1)
+        if number >= 0:
+            return number, None
+        number = self._numbers.get(id(value.block), -1)
+        if number < 0 or not value.is_contiguous or _extent(value.array) != self._extents[number]:
+            self.spoil("it returns or saves a part of a tensor")
+        return number, None if value.shape == self._shapes[number] else value.shape
+
+    def shared_out(self, g: Tensor, slots: Sequence[Any], before: Sequence[Tensor | None]) -> Plan | None:
+        """The plan of a program that gave slots their share of a gradient g; `before` is what they held."""
+        if self._may_fail:
+            self.spoil("a kernel may fail when slots have been written to")
+        changed = [(i, slot) for i, slot in enumerate(slots) if slot is not None and slot.tensor is not before[i]]
+        lent = [i for i, slot in changed if slot.tensor is g]
+        own = {self._numbers.get(id(slot.tensor.block), -1): i for i, slot in changed if slot.tensor is not g}
+        if len(own) + len(lent) < len(changed) or any(before[i] is not None for i, _ in changed):
+            self.spoil("slots share memory")
+        plan = self._plan(own)
+        if plan is not None:
+            plan.lent = lent
+        return plan
+
+    def _plan(self, slots: dict[int, int]) -> Plan | None:
+        """The plan; `slots` are those whose gradients are among the tensors that were made, by their numbers."""
+        numbers = iter(range(len(self._given), len(self._extents)))
+        requests = [
+            request if type(request) is int else request._replace(slot=slots.get(next(numbers), -1))
+            for request in self._requests
+        ]
+        if any(type(request) is Request and request.slot < 0 and not request.kind for request in requests):
+            self.spoil("it takes memory that is none of its own")
+        if len(self._calls) > _LONGEST or not any(place for _, places in self._calls for place in places):
+            self.spoil("it launches too much, or nothing that has elements")
+        if self.why_not:
+            return None
+        written = [number for number in sorted(self._written) if number < len(self._given) or number in slots]
+        return Plan(requests, self._chains.OpenChain(self._calls), written)
+
+
+def _is_constant(value: Any) -> bool:
+    """Whether it is what it was for ever: then a plan may return it too."""
+    if type(value) is tuple:
+        return all(map(_is_constant, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def _extent(array: Any) -> tuple[int, int]:
+    """The addresses of an array's first byte, and of that after its last."""
+    start = devices.cpu.pointer(array)
+    if not array.size:
+        return start, start
+    steps = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
+    return start + min(0, *steps, 0), start + sum(max(step, 0) for step in steps) + array.itemsize

@@ -1,0 +1,132 @@
+"""Open chains: chains of compiled kernels whose arrays are given at each call; see ownt.chain_cpu.
+
+The words of a record that are addresses of arrays are filled in by generated code, from the arrays themselves: it
+reads where their numbers are out of NumPy's objects, so that a call from Python has two arguments, however many arrays
+there are. All else, shapes, strides and numbers, is what it was when the chain was made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, final
+
+import numpy
+from llvmlite import ir
+from numba import types
+from numba.core.compiler_lock import global_compiler_lock
+
+from ownt.calls import Call
+from ownt.chain_cpu import ADDRESS, INT64, WORDS, code_of, compiled_for, count_words, is_chainable, maker
+from ownt.compiled_cpu import constants
+
+__all__ = ["OpenChain", "arrays_of", "compiled_for", "is_constant", "takes"]
+
+_ITEMS = tuple.__basicsize__  # bytes into a tuple: its first item
+_DATA = object.__basicsize__  # bytes into a NumPy array: the address of its first element
+_FILLER = ir.FunctionType(INT64, [WORDS, INT64])
+
+_PROBE = (numpy.empty(1),)
+_knows_objects = (  # of CPython and NumPy as they are here
+    ctypes.c_size_t.from_address(id(_PROBE) + _ITEMS).value == id(_PROBE[0])
+    and ctypes.c_size_t.from_address(id(_PROBE[0]) + _DATA).value == _PROBE[0].ctypes.data
+)
+
+Place = tuple[int, int]  # the number of an array among those given, and bytes into it
+
+
+@final
+class OpenChain:
+    """Compiled calls on arrays that are given: `chain(arrays)`, a tuple, does them and says whether all went well.
+
+    calls: in order, of functions that a chain can take; each with the places of its arrays, in the order of
+           `arrays_of`: where they lie among those that will be given, or None for one that is always the same
+    """
+
+    def __init__(self, calls: Sequence[tuple[Call, Sequence[Place | None]]]) -> None:
+        words: list[int] = []
+        table: list[tuple[int, int]] = []
+        blanks: list[tuple[int, int, int]] = []
+        for (function, arguments), places in calls:
+            code = code_of(function)
+            table.append((code.caller, len(words)))
+            found = _arrays(arguments, code.types, len(words) + 1)
+            blanks += [(at, *place) for (at, _), place in zip(found, places, strict=True) if place is not None]
+            words += code.record(arguments)
+        self._held = [arguments for (_, arguments), places in calls if None in places]
+        self._words = numpy.array(words, numpy.uint64)
+        base = self._words.ctypes.data
+        self._calls = numpy.array([(caller, base + 8 * at) for caller, at in table], numpy.uint64)
+        self._blanks = numpy.array([(base + 8 * at, *place) for at, *place in blanks], numpy.uint64)
+        parts = self._blanks.ctypes.data, len(blanks), self._calls.ctypes.data, len(calls)
+        self._head = numpy.array(parts, numpy.uint64)
+        self._address = self._head.ctypes.data
+        self._run = _filler()
+
+    def __call__(self, arrays: tuple[Any, ...]) -> bool:
+        return self._run(self._address, arrays) < 0
+
+
+def takes(function: Any) -> bool:
+    """Whether it can be in an open chain."""
+    return _knows_objects and is_chainable(function)
+
+
+def arrays_of(call: Call) -> list[Any]:
+    """The arrays among the arguments of a call."""
+    function, arguments = call
+    return [array for _, array in _arrays(arguments, code_of(function).types, 0)]
+
+
+def is_constant(array: Any) -> bool:
+    """Whether it is one that overrides keep for all launches, and nobody writes to."""
+    return constants.get(id(array)) is array
+
+
+def _arrays(arguments: Sequence[Any], kinds: Sequence[Any], at: int) -> Iterator[tuple[int, Any]]:
+    """(the word that has its address, the array) of all arrays among arguments, whose words begin at `at`."""
+    for value, kind in zip(arguments, kinds, strict=True):
+        if isinstance(kind, types.BaseTuple):
+            yield from _arrays(value, kind.types, at)
+        elif isinstance(kind, types.Array):
+            yield at + ADDRESS, value
+        at += count_words(kind)
+
+
+@global_compiler_lock
+@functools.cache
+def _filler() -> Any:
+    address = maker().load("ownt_open_chain", _FILLER, _write_filler)
+    return ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.py_object)(address)
+
+
+def _write_filler(function: Any) -> None:
+    """(head, tuple of arrays) -> what the chain returns
+
+    head: where the blanks are, and how many, at least one; where the calls are, and how many. A blank is (where its
+    word is, the number of an array, bytes into it).
+    """
+    head, arrays = function.args
+    before, each, done = [function.append_basic_block() for _ in range(3)]
+    build = ir.IRBuilder(before)
+
+    def at(address: Any, i: int) -> Any:
+        return build.load(build.gep(address, [INT64(i)]))
+
+    blanks, count = build.inttoptr(at(head, 0), WORDS), at(head, 1)
+    items = build.inttoptr(build.add(arrays, INT64(_ITEMS)), WORDS)
+    build.branch(each)
+    build.position_at_end(each)
+    i = build.phi(INT64)
+    i.add_incoming(INT64(0), before)
+    blank = build.gep(blanks, [build.mul(i, INT64(3))])
+    array = build.load(build.gep(items, [at(blank, 1)]))
+    data = build.load(build.inttoptr(build.add(array, INT64(_DATA)), WORDS))
+    build.store(build.add(data, at(blank, 2)), build.inttoptr(at(blank, 0), WORDS))
+    following = build.add(i, INT64(1))
+    i.add_incoming(following, each)
+    build.cbranch(build.icmp_signed("<", following, count), each, done)
+    build.position_at_end(done)
+    chain = build.inttoptr(INT64(maker().chain), ir.FunctionType(INT64, [WORDS, INT64]).as_pointer())
+    build.ret(build.call(chain, [build.inttoptr(at(head, 2), WORDS), at(head, 3)]))

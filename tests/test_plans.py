@@ -1,0 +1,379 @@
+"""Plans, by which ops repeat what they did, against the ops' own programs: numbers to the bit, memory to the byte."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+import ag
+import nn
+import ownt
+from ag import plans
+from ag.plan import Plan
+from ag.sample import Sample, normal
+from ownt.kernel import Kernel
+from ownt.thread import state
+
+NEVER = 10**9
+EXPECTED = {  # ops of models, whose launches are all compiled
+    *("add", "mul", "linear", "matmul", "gelu", "relu", "silu", "sigmoid", "softmax", "layer_norm", "rms_norm"),
+    *("norm_linear", "gelu_linear", "embedding", "causal_attention", "linear_cross_entropy", "cross_entropy"),
+}
+CALLS = [(op, sample) for op in ag.registry.values() for sample in op.samples]
+ROUNDS = 4
+
+
+@pytest.fixture(autouse=True)
+def own_plans(monkeypatch):
+    monkeypatch.setattr(state, "plans", {})
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every program is watched when it is first run, and its plan is followed from the second time on."""
+    monkeypatch.setattr(plans, "OFTEN", 0)
+
+
+def followed(known=None):
+    """All plans there are, of gradients too."""
+    known = state.plans if known is None else known
+    found = [plan for plan in known.values() if type(plan) is Plan]
+    return found + [plan for each in found for plan in followed(each.after)]
+
+
+def leaf(*values):
+    return ag.param(np.array(values, "float32"))
+
+
+def gpt(**settings):
+    return nn.GPT(nn.GPTConfig(vocab_size=11, block_size=6, n_layer=2, n_head=2, n_embd=16, **settings))
+
+
+def batches(count, size=(3, 6)):
+    numbers = np.random.default_rng(0)
+    return [(numbers.integers(0, 11, size), numbers.integers(0, 11, size)) for _ in range(count)]
+
+
+def bits(tensor):
+    return None if tensor is None else (tensor.shape, tensor.dtype, tensor.strides, tensor.numpy().tobytes())
+
+
+def run_op(op, sample, dtype):
+    """Results, gradients (once, then added to), the peak and the requests, of an op that is run several times."""
+    ownt.manual_seed(1)
+    told = []
+    arena, ledger = ownt.memory.scratch("cpu"), ownt.memory.ledger
+    for _ in range(ROUNDS):
+        args, options = sample.make(dtype)
+        leaves = [ag.param(part) if part is not None and op.rule else None for part in _tensors(args)]
+        args = _with(args, iter(leaves))
+        ownt.memory.reset_peak()
+        assert arena.used == 0  # and what was freed last is put among the free
+        arena.trace, before = [], ledger.live
+        y = op(*args, **options)
+        found = [bits(y.tensor)]
+        if y.slot is not None:
+            for _ in range(2):
+                g = ownt.randn(y.shape, dtype=str(y.dtype))
+                y = op(*args, **options)
+                y.backward(g)
+                found += [bits(node.grad) for node in leaves if node is not None]
+                del g
+        y = None
+        told.append((found, ledger.peak - before, arena.trace))
+        arena.trace = None
+    return told
+
+
+def _tensors(args):
+    parts = [part for arg in args for part in (arg if isinstance(arg, list) else [arg])]
+    return [part if isinstance(part, ownt.Tensor) and part.dtype in ("float32", "float64") else None for part in parts]
+
+
+def _with(args, leaves):
+    def exchanged(part):
+        made = next(leaves)
+        return part if made is None else made
+
+    return [[exchanged(part) for part in arg] if isinstance(arg, list) else exchanged(arg) for arg in args]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("op", "sample"), CALLS, ids=lambda part: getattr(part, "name", repr(part)))
+def test_a_plan_does_what_the_op_does(monkeypatch, op, sample, dtype):
+    monkeypatch.setattr(plans, "OFTEN", NEVER)
+    alone = run_op(op, sample, dtype)
+    monkeypatch.setattr(plans, "OFTEN", 0)
+    state.plans.clear()
+    assert run_op(op, sample, dtype) == alone
+
+
+def test_ops_of_models_have_plans(at_once):
+    planned = set()
+    for op, sample in CALLS:
+        if op.name in EXPECTED:
+            state.plans.clear()
+            run_op(op, sample, "float32")
+            planned |= {key[0].name for key, plan in state.plans.items() if type(plan) is Plan and followed(plan.after)}
+    assert EXPECTED - planned == set()
+
+
+def train(model, steps, often, monkeypatch, **options):
+    monkeypatch.setattr(plans, "OFTEN", often)
+    state.plans.clear()
+    optimizer = nn.AdamW(model.parameters(), lr=1e-2)
+    told = []
+    for x, y in batches(steps):
+        ownt.memory.reset_peak()
+        loss = model.loss(x, y)
+        loss.backward()
+        nn.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        told.append((loss.item(), ownt.memory.ledger.peak))
+        del loss
+    return told, [bits(node.tensor) for node in model.parameters()]
+
+
+@pytest.mark.parametrize("settings", [{}, {"dropout": 0.1}], ids=["plain", "dropout"])
+def test_training_by_plans_gives_the_same_weights_and_peaks(monkeypatch, settings):
+    found = []
+    for often in (NEVER, 2):
+        ownt.manual_seed(3)
+        before = ownt.memory.ledger.live
+        told, weights = train(gpt(**settings), 20, often, monkeypatch)
+        found.append(([(loss, peak - before) for loss, peak in told], weights))
+    assert found[0] == found[1]
+    assert len(followed()) > 10
+
+
+def test_a_followed_plan_runs_none_of_the_ops_code(at_once, monkeypatch):
+    """The control: an op whose plan is not followed does run it."""
+    x, w, b = (ag.param(np.ones(shape, "float32")) for shape in ((3, 4), (5, 4), (5,)))
+    seed = ownt.ones(3, 5)
+    for _ in range(2):
+        ag.linear(x, w, b).backward(seed)
+        ag.zero_grad([x, w, b])
+
+    def refuse(*_, **__):
+        raise AssertionError("the op's own code was run")
+
+    monkeypatch.setattr(ag.linear, "forward", refuse)
+    monkeypatch.setattr(ag.linear, "rule", refuse)
+    monkeypatch.setattr(Kernel, "__call__", refuse)
+    y = ag.linear(x, w, b)
+    with pytest.raises(AssertionError, match="own code"):
+        ag.linear(x, w, ag.param(np.ones((6,), "float32")))
+    with pytest.raises(AssertionError, match="own code"):
+        ag.graph.run(y.slot, seed)  # for the gradient of the result is copied by a kernel
+
+
+def test_arguments_that_only_look_the_same_have_plans_of_their_own(at_once):
+    x = leaf(-2.0, 3.0)
+    for _ in range(2):
+        assert np.signbit((x * 0.0).numpy()).tolist() == [True, False]
+        assert np.signbit((x * -0.0).numpy()).tolist() == [False, True]
+        assert (x.sum(axis=0, keepdims=True)).shape == (1,)
+        assert (x.sum(axis=0, keepdims=False)).shape == ()
+        assert [(x * k).numpy().tolist() for k in (1, 2, 3)] == [[-2, 3], [-4, 6], [-6, 9]]
+
+
+def test_one_tensor_given_twice_after_two(at_once):
+    for _ in range(3):
+        a, b = leaf(1.0, 2.0), leaf(3.0, 5.0)
+        (a * b).sum().backward()
+        assert (a.grad.tolist(), b.grad.tolist()) == ([3, 5], [1, 2])
+        (a * a).sum().backward()
+        assert a.grad.tolist() == [3 + 2, 5 + 4]
+        (a * a[::1]).sum().backward()
+        assert a.grad.tolist() == [3 + 4, 5 + 8]
+
+
+def test_strides_are_told_apart(at_once):
+    square = np.arange(9, dtype="float32").reshape(3, 3)
+    for _ in range(3):
+        x = ag.param(square)
+        assert ag.relu(x).numpy().tolist() == square.tolist()
+        assert ag.relu(x.T).numpy().tolist() == square.T.tolist()
+        assert ag.relu(x[:, ::2]).numpy().tolist() == square[:, ::2].tolist()
+        assert ag.relu(x[::-1]).numpy().tolist() == square[::-1].tolist()
+
+
+def test_an_index_out_of_range_is_named_and_leaves_nothing(at_once):
+    table = ag.param(np.arange(12, dtype="float32").reshape(4, 3))
+    for _ in range(3):
+        assert ag.embedding(np.array([1, 3]), table).numpy().tolist() == [[3, 4, 5], [9, 10, 11]]
+    before = ownt.memory.ledger.live
+    with pytest.raises(IndexError, match=r"expected .* from 0 to 3; got 4 at \(1,\)"):
+        ag.embedding(np.array([1, 4]), table)
+    gc.collect()
+    assert ownt.memory.ledger.live == before
+    assert ag.embedding(np.array([1, 3]), table).numpy().tolist() == [[3, 4, 5], [9, 10, 11]]
+
+
+def test_what_was_saved_and_then_written_is_still_an_error(at_once):
+    for _ in range(3):
+        x, w = ag.param(np.ones((2, 3), "float32")), ag.param(np.ones((2, 3), "float32"))
+        y = (x * w).sum()
+        w.tensor += 1
+        with pytest.raises(RuntimeError, match="written in place"):
+            y.backward()
+
+
+def test_writing_to_an_argument_counts_as_one(at_once):
+    """Batch norm writes its running statistics: who saved them is told."""
+    layer = nn.BatchNorm1d(3)
+    for _ in range(4):
+        before = layer.running_mean.block.version
+        layer(ag.param(np.random.default_rng(0).normal(size=(5, 3)).astype("float32")))
+        assert layer.running_mean.block.version > before
+
+
+def test_a_tensor_whose_memory_was_reclaimed_is_not_read(at_once):
+    for _ in range(3):
+        arena = ownt.Arena()
+        lost = arena.zeros((3,))
+        ag.relu(ag.constant(lost))
+    arena.clear()
+    with pytest.raises(RuntimeError, match="reclaimed"):
+        ag.relu(ag.constant(lost))
+
+
+def test_gradients_that_are_shared_are_copied_before_they_are_added_to(at_once):
+    for _ in range(4):
+        x = leaf(1.0, -2.0)
+        y = ag.relu(x)
+        (y + y * 3 + ag.relu(y)).sum().backward()
+        assert x.grad.tolist() == [5, 0]
+
+
+def test_hooks_see_gradients(at_once):
+    for _ in range(3):
+        x, seen = leaf(1.0, 2.0), []
+        y = ag.relu(x)
+        y.register_hook(lambda g, seen=seen: seen.append(g.tolist()))
+        (y * 2).sum().backward()
+        assert (seen, x.grad.tolist()) == ([[2, 2]], [2, 2])
+
+
+def test_who_watches_launches_sees_them_all(at_once):
+    x, w = ag.param(np.ones((4, 4), "float32")), ag.param(np.ones((4, 4), "float32"))
+    for _ in range(3):
+        ag.linear(x, w).sum().backward()
+    with ownt.profile() as profile:
+        ag.linear(x, w).sum().backward()
+    assert {"affine_kernel", "matmul_kernel"} <= {row.name for row in profile.rows}
+
+
+def test_a_timeline_is_told_the_same(at_once):
+    x, w = ag.param(np.ones((4, 4), "float32")), ag.param(np.ones((4, 4), "float32"))
+    told = []
+    for _ in range(4):
+        with ownt.memory.record() as timeline:
+            y = ag.gelu(ag.linear(x, w))
+            y.sum().backward()
+            del y
+            ag.zero_grad([x, w])
+        told.append([(held.kind, held.op, held.bytes, held.shape) for held in timeline.held if held.start >= 0])
+    assert told[0] == told[3]
+    assert {"linear", "gelu"} <= {op for _, op, _, _ in told[3]}
+
+
+def test_nothing_is_kept_by_plans(at_once):
+    """The control: as long as the result is held, so are its bytes."""
+    model = gpt()
+    for x, y in batches(3):
+        model.loss(x, y).backward()
+        ag.zero_grad(model.parameters())
+    gc.collect()
+    before = ownt.memory.ledger.live
+    loss = model.loss(*batches(1)[0])
+    assert ownt.memory.ledger.live > before
+    loss.backward()
+    ag.zero_grad(model.parameters())
+    del loss
+    assert ownt.memory.ledger.live == before
+    scratch = ownt.memory.scratch()
+    assert scratch.used == 0
+
+
+def test_threads_follow_plans_of_their_own(at_once):
+    """At the same time, with numbers of their own: a plan is filled in anew at each run."""
+    wrong, seen = [], []
+
+    def work(number):
+        w = ag.param(np.full((8, 8), number, "float32"))
+        for i in range(300):
+            x = ag.constant(np.full((4, 8), i, "float32"))
+            y = ag.linear(x, w)
+            if not (y.numpy() == 8 * i * number).all():
+                wrong.append((number, i))
+        seen.append(followed())
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len({id(plan) for each in seen for plan in each}) == 4
+
+
+def test_plans_are_bounded(at_once, monkeypatch):
+    monkeypatch.setattr(plans, "_MOST", 20)
+    x = leaf(1.0, 2.0)
+    for i in range(100):
+        assert (x * (i / 7)).numpy().tolist() == (np.array([1, 2], "float32") * np.float32(i / 7)).tolist()
+    assert len(state.plans) <= 22
+
+
+def test_a_program_is_watched_when_it_comes_up_often():
+    x = leaf(1.0, 2.0)
+    for i in range(plans.OFTEN + 3):
+        assert len(followed()) == (i > plans.OFTEN)
+        ag.relu(x)
+
+
+def test_out_of_memory_in_a_plan_leaves_nothing(at_once, monkeypatch):
+    x = ag.param(np.ones((4, 4), "float32"))
+    for _ in range(3):
+        y = ag.layer_norm(x)
+        del y
+    before, arena = ownt.memory.ledger.live, ownt.memory.scratch()
+    taken = iter((True, False))
+    original = type(arena).make
+
+    def make(self, *args, **options):
+        if not next(taken):
+            raise MemoryError("no more")
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(type(arena), "make", make)
+    with pytest.raises(MemoryError, match="no more"):
+        ag.layer_norm(x)
+    assert ownt.memory.ledger.live == before
+
+
+def test_a_random_op_has_no_plan(at_once):
+    x = ag.param(np.ones((64,), "float32"))
+    drawn = {ag.dropout(x, 0.5).numpy().tobytes() for _ in range(5)}
+    assert len(drawn) == 5
+
+
+def test_samples_cover_views_of_one_tensor(at_once):
+    """Arguments that overlap: which of them a kernel reads cannot be told, so there is no plan."""
+    whole = ag.constant(np.arange(8, dtype="float32"))
+    for _ in range(3):
+        y = ag.add(whole[:6], whole[2:])
+        assert y.numpy().tolist() == [2, 4, 6, 8, 10, 12]
+    apart = ag.constant(np.zeros(6, "float32"))
+    for _ in range(3):
+        assert ag.add(whole[:6], apart).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_shapes_of_no_elements(at_once):
+    for _ in range(3):
+        assert run_op(ag.linear, Sample(normal(0, 4), normal(5, 4), normal(5)), "float32")
