@@ -97,6 +97,7 @@ class Op:
         self.kernels: tuple[Kernel, ...] = ()  # those that only a row declares; see ag.ops.unary
         self.integers = integers
         self.view = view
+        self.has_plans = view is None and forward.__module__.startswith("ag.ops.")  # see ag.plans
         self.__doc__ = forward.__doc__
         self.__name__ = self.name
         self.signature = inspect.signature(forward)

@@ -77,6 +77,23 @@ class Plan:
             tensors[number]._block.version += 1
         return True
 
+    def share_out(self, tensors: list[Any], slots: Sequence[Any]) -> None:
+        """Give slots their share of a gradient, which is the first of the tensors.
+
+        Raises: MemoryError; slots that were empty are so again.
+        """
+        g = tensors[0]
+        try:
+            if not self.follow(tensors, slots):
+                raise RuntimeError("a plan of a gradient: a kernel failed, which did not when the plan was made")
+        except BaseException:
+            for request in self.requests:
+                if isinstance(request, Request) and request.slot >= 0:
+                    slots[request.slot].drop()
+            raise
+        for number in self.lent:
+            slots[number].share(g)
+
     def returned(self, tensors: list[Any]) -> list[Any]:
         """What the program returns."""
         return [
@@ -94,6 +111,7 @@ class Watch:
 
     def __init__(self, given: Sequence[Tensor]) -> None:
         self.why_not = ""  # why there can be no plan
+        self.called: set[Any] = set()  # modules, by which no op works
         self._given = list(given)
         self._extents = [_extent(tensor.array) for tensor in given]  # then of tensors that are made
         self._shapes = [tensor.shape for tensor in given]

@@ -6,8 +6,8 @@ up OFTEN times the program is watched, and from then on its plan is followed: th
 order, then all kernels in one call (ownt.open_chain_cpu). Numbers are what they were to the bit, memory to the byte.
 Gradients have plans too, one for each way in which they find their slots: empty, or to be added to.
 
-There are none of what launches kernels that are not compiled, draws random numbers or reads values, and none is
-followed while somebody watches launches. Each thread has its own.
+There are none of what launches kernels that are not compiled, draws random numbers or reads values, none of ops that
+others define, which may do as they like, and none is followed while somebody watches launches. Each thread has its own.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from ag.plan import Plan, Watch
 from ownt import Tensor, threads
 from ownt import device as devices
+from ownt.kernel import Kernel
 from ownt.layout import layout_of
 from ownt.thread import state
 
@@ -32,7 +33,7 @@ def forward(op: Any, values: Sequence[Any], options: dict[str, Any]) -> tuple[Te
     """What an op's program returns, its result and what it saves; and the plan, if one was followed."""
     mine = state.__dict__
     given: list[Any] = []
-    key = None if mine["launch"] is not None or op.view is not None else _key(op, values, options, given)
+    key = _key(op, values, options, given) if op.has_plans and mine["launch"] is None else None
     if key is not None:
         known = mine["plans"]
         plan = known.get(key, 0)
@@ -69,9 +70,7 @@ def gradient(followed: Plan, op: Any, g: Tensor, saved: Sequence[Any], slots: Se
     key, known = tuple(parts), followed.after
     plan = known.get(key, 0)
     if type(plan) is Plan:
-        plan.follow(given, slots)
-        for number in plan.lent:
-            slots[number].share(g)
+        plan.share_out(given, slots)
         return True
     if plan is None or not _is_due(known, key, plan):
         return False
@@ -83,8 +82,11 @@ def gradient(followed: Plan, op: Any, g: Tensor, saved: Sequence[Any], slots: Se
 
 
 def _key(op: Any, values: Sequence[Any], options: dict[str, Any], given: list[Any]) -> Key | None:
-    """All that a program depends on, and the tensors among its arguments; None for what has no plans."""
-    parts = [op, threads.get_num_threads()]
+    """All that a program depends on; None for what has no plans. Tensors among the arguments are added to `given`.
+
+    Those are the kernels that there are, and whether a checkpoint runs it again, when nothing is counted twice.
+    """
+    parts = [op, threads.get_num_threads(), Kernel.registered, state.replay is None]
     try:
         for value in values:
             if type(value) is Tensor:

@@ -13,7 +13,7 @@ from nn.known import modules_of
 from nn.module import Module
 from nn.optim import Optimizer, clip
 from nn.optim.update import Update
-from ownt import Tensor, asarray, factories, memory, threads, timeline
+from ownt import Tensor, asarray, factories, indexing, memory, threads, timeline
 from ownt import device as devices
 from ownt.arena import Arena
 from ownt.capture import Recording
@@ -22,6 +22,7 @@ from ownt.launch import not_repeatable
 from ownt.thread import state
 
 _MOST = 64  # recordings kept: those used last
+_DATA = Tensor, devices.cpu.array  # inputs that are copied: what is recorded depends on their layout alone
 _TRIES = 2  # to record the same: what a model makes at its first call spoils that alone
 
 
@@ -137,8 +138,7 @@ class Step:
     def _signature(self, given: list[tuple[Any, ...]]) -> Hashable:
         """What a recording is for."""
         shapes = tuple([tuple([_signature(value) for value in batch]) for batch in given])
-        slots = [node.slot for node in self.optimizer.parameters]
-        fresh = all(slot is None or slot.tensor is None for slot in slots)
+        fresh = not any(node.slot is not None and node.slot.tensor is not None for node in self.optimizer.parameters)
         functions = self.loss_function, id(self.optimizer), self.optimizer.signature()
         return shapes, self.max_norm, self.fuse_optimizer, fresh, threads.get_num_threads(), functions
 
@@ -158,8 +158,8 @@ class Step:
     def _replay(self, recorded: _Recorded, given: list[tuple[Any, ...]]) -> None:
         for ours, theirs in zip(recorded.inputs, given, strict=True):
             for target, value in zip(ours, theirs, strict=True):
-                if type(value) is Tensor:
-                    devices.of(target.array).write(target.array, ..., value.array)
+                if type(value) in _DATA:
+                    devices.of(target.array).write(target.array, ..., indexing.raw(value))
 
         def count() -> None:
             for update in recorded.updates:
@@ -170,9 +170,7 @@ class Step:
     def _run(self, given: list[tuple[Any, ...]], signature: Hashable) -> _Recorded:
         """Run the step; keep the recording of it if it can be replayed."""
         place = devices.get(self.optimizer.parameters[0].device)
-        inputs = [
-            tuple([_copy(value, place) if type(value) is Tensor else value for value in batch]) for batch in given
-        ]
+        inputs = [tuple([_copied(value, place) for value in batch]) for batch in given]
         arena = memory.scratch(place)
         self._made = [made for made in self._made if made.recording.is_valid][1 - _MOST :]
         recorded = _Recorded(arena, inputs, signature)
@@ -271,10 +269,12 @@ class Step:
 
 
 def _input(value: Any) -> Any:
-    """An array as a tensor; what is no array as it is.
+    """NumPy's arrays, and what is no array, as they are; other arrays as tensors.
 
     Raises: TypeError for what can be neither copied nor told from another.
     """
+    if type(value) is devices.cpu.array:
+        return value
     if type(value) is Node:
         value = value.tensor
     if hasattr(value, "dtype") or isinstance(value, list):
@@ -285,13 +285,16 @@ def _input(value: Any) -> Any:
     return value
 
 
-def _copy(value: Tensor, place: devices.Device) -> Tensor:
-    """A copy where the parameters are."""
-    return value.clone() if devices.of(value.array) is place else value.to(place)
+def _copied(value: Any, place: devices.Device) -> Any:
+    """A copy where the parameters are; of what is no data itself."""
+    if type(value) not in _DATA:
+        return value
+    given = asarray(value)
+    return given.clone() if devices.of(given.array) is place else given.to(place)
 
 
 def _signature(value: Any) -> Hashable:
     """Shape, dtype and device of a tensor; of another value itself, its type, and what sets -0.0 apart."""
-    if type(value) is Tensor:
+    if type(value) in _DATA:
         return value.shape, value.dtype, value.device
     return type(value), value, str(value) if isinstance(value, float) else ""

@@ -40,11 +40,14 @@ class Layout:
 
 
 _layouts: dict[tuple[Any, ...], Layout] = {}
+_MOST = 1 << 14  # of them; beyond that all are forgotten, and found to differ from those that follow
 
 
 def layout_of(tensor: Any) -> Layout:
     """The layout of a Tensor, which keeps it."""
     array = tensor._array
+    if len(_layouts) > _MOST:
+        _layouts.clear()
     found: Layout = _layouts.setdefault((array.shape, array.strides, array.dtype), Layout())
     tensor._layout = found
     return found

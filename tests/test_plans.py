@@ -14,7 +14,8 @@ import ownt
 from ag import plans
 from ag.plan import Plan
 from ag.sample import Sample, normal
-from ownt.kernel import Kernel
+from ownt import Tensor
+from ownt.kernel import Kernel, Out
 from ownt.thread import state
 
 NEVER = 10**9
@@ -90,7 +91,7 @@ def run_op(op, sample, dtype):
 
 def _tensors(args):
     parts = [part for arg in args for part in (arg if isinstance(arg, list) else [arg])]
-    return [part if isinstance(part, ownt.Tensor) and part.dtype in ("float32", "float64") else None for part in parts]
+    return [part if isinstance(part, Tensor) and part.dtype in ("float32", "float64") else None for part in parts]
 
 
 def _with(args, leaves):
@@ -355,6 +356,74 @@ def test_out_of_memory_in_a_plan_leaves_nothing(at_once, monkeypatch):
     with pytest.raises(MemoryError, match="no more"):
         ag.layer_norm(x)
     assert ownt.memory.ledger.live == before
+
+
+def test_out_of_memory_in_the_plan_of_a_gradient_leaves_no_gradient(at_once, monkeypatch):
+    x, w = ag.param(np.ones((4, 4), "float32")), ag.param(np.ones((4, 4), "float32"))
+    for _ in range(3):
+        ag.layer_norm(ag.linear(x, w)).sum().backward()
+        ag.zero_grad([x, w])
+    y = ag.linear(x, w)
+    seed, before, arena = ownt.ones(4, 4), ownt.memory.ledger.live, ownt.memory.scratch()
+
+    def empty(*_, **__):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(type(ownt.memory.heap()), "empty", empty)
+    with pytest.raises(MemoryError, match="no more"):
+        y.backward(seed)
+    monkeypatch.undo()
+    assert x.grad is None
+    assert w.grad is None
+    del y
+    assert (ownt.memory.ledger.live, arena.used) == (before - 64, 0)
+
+
+def test_a_checkpoint_counts_nothing_twice(at_once):
+    """The control: without a checkpoint the statistics are the same."""
+    found = []
+    for wrap in (lambda function, x: function(x), ag.checkpoint):
+        state.plans.clear()
+        layer = nn.BatchNorm1d(3)
+        for i in range(5):
+            x = ag.param(np.random.default_rng(i).normal(size=(5, 3)).astype("float32"))
+            wrap(layer, x).sum().backward()
+        found.append((layer.running_mean.tolist(), layer.running_var.tolist()))
+    assert found[0] == found[1]
+
+
+def test_ops_of_others_have_no_plans(at_once):
+    """What they do may depend on what nobody can know of."""
+    factor = [1.0]
+
+    @ag.op
+    def scaled(x: "Tensor"):
+        y = ownt.scratch.empty(x.shape, like=x)
+        ag.kernels.copy(x, out=Out(y))
+        y *= factor[0]
+        return y, ()
+
+    try:
+        x = ag.constant(np.ones(3, "float32"))
+        for factor[0] in (1.0, 2.0, 3.0):
+            assert scaled(x).numpy().tolist() == [factor[0]] * 3
+    finally:
+        del ag.registry["scaled"], ag.methods["scaled"]
+
+
+def test_an_override_that_is_registered_later_is_used(at_once, monkeypatch):
+    relu_kernel = ag.relu.kernels[0]
+    monkeypatch.setattr(relu_kernel, "overrides", {place: dict(each) for place, each in relu_kernel.overrides.items()})
+    monkeypatch.setattr(relu_kernel, "_by_array", {})
+    x = leaf(-1.0, 2.0)
+    for _ in range(3):
+        assert ag.relu(x).numpy().tolist() == [0, 2]
+
+    @relu_kernel.on("cpu", "float32")
+    def _(x, *, out):
+        return (lambda: out.store(7)), ()
+
+    assert ag.relu(x).numpy().tolist() == [7, 7]
 
 
 def test_a_random_op_has_no_plan(at_once):

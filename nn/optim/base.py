@@ -123,8 +123,9 @@ class Optimizer:
         found: dict[Any, list[Node]] = {}
         for number, group in enumerate(self.param_groups):
             for node in group["params"]:
-                if node.grad is not None:
-                    found.setdefault((number, node.dtype, node.device), []).append(node)
+                slot = node.slot
+                if slot is not None and slot.tensor is not None:
+                    found.setdefault((number, slot.dtype, slot.device), []).append(node)
         made = {}
         for key, nodes in found.items():
             update, group = self._updates.get(key), self.param_groups[key[0]]
