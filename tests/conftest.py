@@ -8,6 +8,8 @@ import pytest
 from cuda_host import gpu, held, not_run  # noqa: F401  fixtures
 
 import ownt
+from ag import plans
+from ownt.thread import state
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -23,3 +25,10 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs ../shared/data, which is not part of the repository")
     return SHARED_DATA
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Ops are watched when they are first run, and their plans are followed from the second time on."""
+    monkeypatch.setattr(state, "plans", {})
+    monkeypatch.setattr(plans, "OFTEN", 0)
