@@ -125,7 +125,7 @@ class Optimizer:
             for node in group["params"]:
                 slot = node.slot
                 if slot is not None and slot.tensor is not None:
-                    found.setdefault((number, slot.dtype, slot.device), []).append(node)
+                    found.setdefault((number, slot.dtype, slot.device.name), []).append(node)
         made = {}
         for key, nodes in found.items():
             update, group = self._updates.get(key), self.param_groups[key[0]]
