@@ -134,7 +134,7 @@ class Op:
         return remake
 
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
-        if self.variadic or not self._names.isdisjoint(options):
+        if self.variadic or (options and (self.view is not None or not self._names.isdisjoint(options))):
             args, options = self._arrange(args, options)
         values, wanted = self._values(args)
         mine = state.__dict__

@@ -16,8 +16,6 @@ from ownt.launch import Launch
 from ownt.layout import Layout, layout_of
 from ownt.thread import state
 
-_LONGEST = 64  # kernels in a plan: so often does Python see what else there is, such as an interrupt
-
 
 class Request(NamedTuple):
     """A request for memory. kind: "" for what is not booked as scratch of an op; slot: whose gradient it is, or -1."""
@@ -39,10 +37,9 @@ class Plan:
     written:  numbers of the tensors whose writes are counted
     parts:    of what it returns: (number of a tensor, its shape if that is another), or (-1, what is no tensor)
     lent:     numbers of slots that the gradient itself is lent to
-    after:    plans of the gradient of what it did; see ag.plans
     """
 
-    __slots__ = ("after", "chain", "lent", "parts", "requests", "written")
+    __slots__ = ("chain", "lent", "parts", "requests", "written")
 
     def __init__(self, requests: list[Request | int], chain: Any, written: list[int]) -> None:
         self.requests = requests
@@ -50,7 +47,6 @@ class Plan:
         self.written = written
         self.parts: list[tuple[int, Any]] = []
         self.lent: list[int] = []
-        self.after: dict[Any, Any] = {}
 
     def follow(self, tensors: list[Any], slots: Sequence[Any] = ()) -> bool:
         """Do it with tensors, to which those that are made are appended. Whether no kernel found anything wrong."""
@@ -60,7 +56,7 @@ class Plan:
         account, path = devices.cpu.ledger.account, mine["path"]
         for request in self.requests:
             if isinstance(request, int):
-                made = tensors[request] = None
+                made = tensors[request] = None  # the last that holds it, so that it is given back here
                 continue
             shape, dtype, size_bytes, kind, layout, slot = request
             if slot < 0:
@@ -90,6 +86,7 @@ class Plan:
             for request in self.requests:
                 if isinstance(request, Request) and request.slot >= 0:
                     slots[request.slot].drop()
+            tensors.clear()
             raise
         for number in self.lent:
             slots[number].share(g)
@@ -148,7 +145,7 @@ class Watch:
         self._numbers[key] = len(self._extents)
         self._extents.append(_extent(made.array))
         self._shapes.append(made.shape)
-        plain = isinstance(block.source, Arena) and block.account.path == state.path
+        plain = isinstance(block.source, Arena) and block.account.path == state.path and not block.name
         kind = block.account.kind if plain else ""
         self._requests.append(Request(made.shape, made.dtype, block.nbytes, kind, layout_of(made)))
         self._blocks.append(weakref.ref(block, lambda _: self._requests.append(self._numbers.pop(key))))
@@ -188,6 +185,8 @@ class Watch:
     def returned(self, values: Sequence[Any]) -> Plan | None:
         """The plan of a program that returned values; None if it can have none."""
         parts = [self._part(value) for value in values]
+        if self._may_fail and min(self._written, default=0) < len(self._given):
+            self.spoil("a kernel may fail when an argument has been written to")
         plan = self._plan({})
         if plan is not None:
             plan.parts = parts
@@ -203,9 +202,14 @@ class Watch:
         if number >= 0:
             return number, None
         number = self._numbers.get(id(value.block), -1)
-        if number < 0 or not value.is_contiguous or _extent(value.array) != self._extents[number]:
+        if not self._is_whole(value, number):
             self.spoil("it returns or saves a part of a tensor")
         return number, None if value.shape == self._shapes[number] else value.shape
+
+    def _is_whole(self, tensor: Tensor, number: int) -> bool:
+        """Whether it is all of the tensor of that number, in the same order; -1 is none."""
+        in_order = number >= len(self._given) or (number >= 0 and self._given[number].is_contiguous)
+        return in_order and tensor.is_contiguous and _extent(tensor.array) == self._extents[number]
 
     def shared_out(self, g: Tensor, slots: Sequence[Any], before: Sequence[Tensor | None]) -> Plan | None:
         """The plan of a program that gave slots their share of a gradient g; `before` is what they held."""
@@ -213,9 +217,14 @@ class Watch:
             self.spoil("a kernel may fail when slots have been written to")
         changed = [(i, slot) for i, slot in enumerate(slots) if slot is not None and slot.tensor is not before[i]]
         lent = [i for i, slot in changed if slot.tensor is g]
-        own = {self._numbers.get(id(slot.tensor.block), -1): i for i, slot in changed if slot.tensor is not g}
-        if len(own) + len(lent) < len(changed) or any(before[i] is not None for i, _ in changed):
-            self.spoil("slots share memory")
+        own: dict[int, int] = {}
+        for i, slot in changed:
+            number = self._numbers.get(id(slot.tensor.block), -1)
+            is_own = number >= len(self._given) and number not in own and self._is_whole(slot.tensor, number)
+            if slot.tensor is not g:
+                own[number] = i
+            if before[i] is not None or not (slot.tensor is g or is_own):
+                self.spoil("a slot holds memory that it did not take for itself")
         plan = self._plan(own)
         if plan is not None:
             plan.lent = lent
@@ -230,7 +239,7 @@ class Watch:
         ]
         if any(type(request) is Request and request.slot < 0 and not request.kind for request in requests):
             self.spoil("it takes memory that is none of its own")
-        if len(self._calls) > _LONGEST or not any(place for _, places in self._calls for place in places):
+        if len(self._calls) > self._chains.LONGEST or not any(place for _, places in self._calls for place in places):
             self.spoil("it launches too much, or nothing that has elements")
         if self.why_not:
             return None

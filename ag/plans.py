@@ -12,6 +12,7 @@ others define, which may do as they like, and none is followed while somebody wa
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,8 @@ from ownt.thread import state
 
 OFTEN = 8  # runs before there is a plan: it takes as long to make as some ten of them
 _MOST = 4096  # plans and counts that are kept; beyond that all are forgotten
+
+_bits = struct.Struct("d").pack
 
 Key = tuple[Any, ...]
 Known = dict[Key, Any]  # how often a program was run; then its Plan, or None if it can have none
@@ -41,6 +44,7 @@ def forward(op: Any, values: Sequence[Any], options: dict[str, Any]) -> tuple[Te
             if plan.follow(given):
                 y, *saved = plan.returned(given)
                 return y, saved, plan
+            given.clear()  # what was made is given back before the op says what is wrong
         elif plan is not None and _is_due(known, key, plan):
             with Watch(given) as watch:
                 y, saved = op.forward(*values, **options)
@@ -54,20 +58,22 @@ def gradient(followed: Plan, op: Any, g: Tensor, saved: Sequence[Any], slots: Se
     if state.launch is not None:
         return False
     given = [g, *[part for part in saved if type(part) is Tensor]]
-    parts: list[Any] = [_layout(g)]
+    parts: list[Any] = [followed, _layout(g)]
+    seen = set()
     for slot in slots:
         if slot is None:
             parts.append(None)
-        elif slot.source is not None or slots.count(slot) > 1:
+        elif slot.source is not None or slot in seen:
             return False
         elif slot.tensor is None:
-            parts.append(True)
+            parts.append(slot.leaf)  # which takes no gradient that is another's too
         elif slot.tensor._block.holders == 1:
             given.append(slot.tensor)
             parts.append(_layout(slot.tensor))
         else:
             return False
-    key, known = tuple(parts), followed.after
+        seen.add(slot)
+    key, known = tuple(parts), state.plans
     plan = known.get(key, 0)
     if type(plan) is Plan:
         plan.share_out(given, slots)
@@ -119,7 +125,7 @@ def _named(value: Any) -> Any:
     if kind is int or kind is bool:
         return kind, value
     if kind is float:
-        return value.hex()  # which tells -0.0 from 0.0
+        return _bits(value)  # which tell -0.0 from 0.0
     if kind is tuple:
         return tuple(map(_named, value))
     raise TypeError(f"no part of a key: {kind}")

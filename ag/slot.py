@@ -48,12 +48,12 @@ class Record:
 
         Raises: RuntimeError naming the op if something it saved was changed in place."""
         check(self.op.name, self.saved, self.versions)
-        saved = restored(self.saved)
-        if self.plan is not None and plans.gradient(self.plan, self.op, g, saved, self.slots):
+        plan = self.plan
+        if plan is not None and plans.gradient(plan, self.op, g, restored(self.saved), self.slots):
             return
         if len(self.slots) > 1:
             self._prepare_shared_buffers()
-        self.op.rule(g, saved, *self.slots)
+        self.op.rule(g, restored(self.saved), *self.slots)
 
     def _prepare_shared_buffers(self) -> None:
         """Fill a buffer that two of the slots write to with zeros first: then it does not matter which comes first.

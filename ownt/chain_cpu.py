@@ -25,7 +25,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from ownt.calls import Call, parts_of
 
-_MOST = 64  # calls in a chain: so often does Python see what else there is, such as an interrupt
+LONGEST = 64  # calls in a chain: so often does Python see what else there is, such as an interrupt
 INT64, _INT = ir.IntType(64), ir.IntType(32)
 WORDS = INT64.as_pointer()
 _MASK = (1 << 64) - 1
@@ -50,7 +50,7 @@ def joined(calls: Sequence[Call]) -> list[Call]:
         else:
             end()
             found.append(call)
-        if len(run) == _MOST:
+        if len(run) == LONGEST:
             end()
     end()
     return found
@@ -77,8 +77,7 @@ class Chain:
         self._calls = [call for call, _ in links]
         self._held = [arguments for _, (_, arguments) in links]  # arrays, of which records have the addresses
         codes = [code_of(function) for _, (function, _) in links]
-        with numpy.errstate(over="ignore"):  # a number too large for float32 is Inf, as where it is called from Python
-            records = [code.record(arguments) for code, arguments in zip(codes, self._held, strict=True)]
+        records = [code.record(arguments) for code, arguments in zip(codes, self._held, strict=True)]
         self._words = numpy.array([word for record in records for word in record], numpy.uint64)
         starts = numpy.cumsum([0, *map(len, records[:-1])]) * 8 + self._words.ctypes.data
         self._table = numpy.array([[code.caller for code in codes], starts], numpy.uint64).T.copy()
@@ -117,7 +116,8 @@ class _Code:
     def record(self, arguments: tuple[Any, ...]) -> list[int]:
         """The words of a call."""
         parts = [_words(value, kind) for value, kind in zip(arguments, self.types, strict=True)]
-        return [self.address, *(word for part in parts for word in part)]
+        with numpy.errstate(over="ignore"):  # a number too large for float32 is Inf, as where it is called from Python
+            return [self.address, *(word for part in parts for word in part)]
 
 
 code_of = functools.cache(_Code)

@@ -34,7 +34,10 @@ def stored(array: Any) -> tuple[bool, int] | None:
 
 @final
 class Layout:
-    """Shape, strides and dtype of an array. There is one of each, so that two are compared by identity."""
+    """Shape, strides and dtype of an array, and whether it may be written to.
+
+    There is one of each, so that two are compared by identity.
+    """
 
     __slots__ = ()
 
@@ -44,10 +47,12 @@ _MOST = 1 << 14  # of them; beyond that all are forgotten, and found to differ f
 
 
 def layout_of(tensor: Any) -> Layout:
-    """The layout of a Tensor, which keeps it."""
+    """The layout of a Tensor, which keeps it unless its array is somebody else's, who may change it."""
     array = tensor._array
     if len(_layouts) > _MOST:
         _layouts.clear()
-    found: Layout = _layouts.setdefault((array.shape, array.strides, array.dtype), Layout())
-    tensor._layout = found
+    key = array.shape, array.strides, array.dtype, array.flags.writeable
+    found: Layout = _layouts.setdefault(key, Layout())
+    if tensor._block.source is not None:
+        tensor._layout = found
     return found

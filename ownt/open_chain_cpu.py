@@ -18,10 +18,10 @@ from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 
 from ownt.calls import Call
-from ownt.chain_cpu import ADDRESS, INT64, WORDS, code_of, compiled_for, count_words, is_chainable, maker
+from ownt.chain_cpu import ADDRESS, INT64, LONGEST, WORDS, code_of, compiled_for, count_words, is_chainable, maker
 from ownt.compiled_cpu import constants
 
-__all__ = ["OpenChain", "arrays_of", "compiled_for", "is_constant", "takes"]
+__all__ = ["LONGEST", "OpenChain", "arrays_of", "compiled_for", "is_constant", "takes"]
 
 _ITEMS = tuple.__basicsize__  # bytes into a tuple: its first item
 _DATA = object.__basicsize__  # bytes into a NumPy array: the address of its first element
@@ -45,6 +45,7 @@ class OpenChain:
     """
 
     def __init__(self, calls: Sequence[tuple[Call, Sequence[Place | None]]]) -> None:
+        self._held: list[Any] = []  # arrays that are always the same
         words: list[int] = []
         table: list[tuple[int, int]] = []
         blanks: list[tuple[int, int, int]] = []
@@ -52,9 +53,12 @@ class OpenChain:
             code = code_of(function)
             table.append((code.caller, len(words)))
             found = _arrays(arguments, code.types, len(words) + 1)
-            blanks += [(at, *place) for (at, _), place in zip(found, places, strict=True) if place is not None]
+            for (at, array), place in zip(found, places, strict=True):
+                if place is None:
+                    self._held.append(array)
+                else:
+                    blanks.append((at, *place))
             words += code.record(arguments)
-        self._held = [arguments for (_, arguments), places in calls if None in places]
         self._words = numpy.array(words, numpy.uint64)
         base = self._words.ctypes.data
         self._calls = numpy.array([(caller, base + 8 * at) for caller, at in table], numpy.uint64)

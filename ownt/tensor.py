@@ -248,7 +248,7 @@ def wrap(array: Any, block: Any) -> Tensor:
 def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None = None) -> Tensor:
     """A tensor of `values`: a Tensor or an array is shared where dtype and device allow it.
 
-    Python floats become float32, the default; arrays keep their dtype.
+    Python floats become float32, the default; arrays keep their dtype. One that is read-only is copied.
     Shapes: those of `values`. Bytes shared with an array of the caller's are the caller's in the ledger.
     """
     if type(values) is Tensor:
@@ -259,7 +259,7 @@ def asarray(values: Any, dtype: Any = None, device: str | devices.Device | None 
     if dtype is None and dtypes.is_float(array.dtype) and not hasattr(values, "dtype"):
         dtype = dtypes.default
     wanted = dtypes.get(array.dtype if dtype is None else dtype)
-    shared = array is values and devices.of(array) is place
+    shared = array is values and devices.of(array) is place and getattr(array.flags, "writeable", True)
     shared = shared or (not place.runs() and devices.is_array(values))
     if shared and array.dtype == wanted:
         return wrap(array, memory.external())

@@ -1,5 +1,7 @@
 """What plans depend on: which calls look the same and are not, and when no plan may be followed."""
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,8 @@ pytest.importorskip("numba")
 import ag
 import nn
 import ownt
+from ag import plans
+from ag.plan import Plan
 from ownt import Tensor
 from ownt.kernel import Out
 from ownt.thread import state
@@ -22,6 +26,8 @@ def test_arguments_that_only_look_the_same_have_plans_of_their_own(at_once):
     for _ in range(2):
         assert np.signbit((x * 0.0).numpy()).tolist() == [True, False]
         assert np.signbit((x * -0.0).numpy()).tolist() == [False, True]
+        assert np.signbit((x * np.nan).numpy()).tolist() == [False, False]
+        assert np.signbit((x * -np.nan).numpy()).tolist() == [True, True]
         assert (x.sum(axis=0, keepdims=True)).shape == (1,)
         assert (x.sum(axis=0, keepdims=False)).shape == ()
         assert [(x * k).numpy().tolist() for k in (1, 2, 3)] == [[-2, 3], [-4, 6], [-6, 9]]
@@ -82,6 +88,43 @@ def test_gradients_that_are_shared_are_copied_before_they_are_added_to(at_once):
         y = ag.relu(x)
         (y + y * 3 + ag.relu(y)).sum().backward()
         assert x.grad.tolist() == [5, 0]
+
+
+def test_a_leaf_does_not_take_a_gradient_that_is_anothers(at_once):
+    """Interior nodes do: what was seen of them is not done to leaves, nor the other way round."""
+    seed = ownt.ones(3)
+    for _ in range(3):
+        for leaf_first in (True, False):
+            a, b = leaf(1.0, 2.0, 3.0), leaf(1.0, 2.0, 3.0)
+            both = (a, ag.relu(b)) if leaf_first else (ag.relu(b), a)
+            with ownt.scratch.mark():
+                ag.add(*both).backward(seed)
+            for found in (a.grad, b.grad):
+                assert (found.tolist(), found.block.account.kind) == ([1, 1, 1], "gradient")
+
+
+@pytest.mark.parametrize("join", [ag.stack, ag.concat])
+def test_parts_of_a_gradient_go_to_leaves_and_to_others(at_once, join):
+    for _ in range(4):
+        a, b = leaf(1.0, 2.0, 3.0), leaf(1.0, 2.0, 3.0)
+        (join([a, ag.relu(b)]) * 2).sum().backward()
+        (join([ag.relu(a), b]) * 2).sum().backward()
+        assert (a.grad.tolist(), b.grad.tolist()) == ([4, 4, 4], [4, 4, 4])
+
+
+def test_a_number_too_large_for_the_dtype_is_infinite_and_not_warned_of(at_once, recwarn):
+    for _ in range(3):
+        assert (leaf(1.0, -1.0) * 1e300).numpy().tolist() == [np.inf, -np.inf]
+    assert [str(each.message) for each in recwarn] == []
+
+
+def test_an_array_of_the_users_may_change_its_shape(at_once):
+    array = np.arange(6, dtype="float32")
+    x = ag.constant(array)
+    for _ in range(3):
+        assert ag.relu(x).shape == (6,)
+    array.shape = (2, 3)
+    assert ag.relu(x).numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_hooks_see_gradients(at_once):
@@ -164,3 +207,45 @@ def test_samples_cover_views_of_one_tensor(at_once):
     apart = ag.constant(np.zeros(6, "float32"))
     for _ in range(3):
         assert ag.add(whole[:6], apart).numpy().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_graph_may_be_walked_by_other_threads_than_made_it(at_once):
+    """At the same time: a plan is filled in by one thread alone."""
+    x, w = (ag.constant(np.full(30_000, value, "float32")) for value in (2, 3))
+    wrong = []
+
+    def walk(graphs, factor):
+        for leaf, y in graphs:
+            ag.backward(y, ownt.full((30_000,), factor))
+            if not (leaf.grad.numpy() == 3 * factor).all():
+                wrong.append(factor)
+
+    def graph():
+        leaf = ag.param(x.tensor)
+        return leaf, leaf * w
+
+    for _ in range(3):
+        walk([graph()], 1.0)
+    work = [([graph() for _ in range(100)], factor) for factor in (5.0, 7.0)]
+    threads = [threading.Thread(target=walk, args=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_plans_are_bounded(at_once, monkeypatch):
+    monkeypatch.setattr(plans, "_MOST", 20)
+    x = leaf(1.0, 2.0)
+    for i in range(100):
+        assert (x * (i / 7)).numpy().tolist() == (np.array([1, 2], "float32") * np.float32(i / 7)).tolist()
+    assert len(state.plans) <= 22
+
+
+def test_a_program_is_watched_when_it_comes_up_often(monkeypatch):
+    monkeypatch.setattr(state, "plans", {})
+    x = leaf(1.0, 2.0)
+    for i in range(plans.OFTEN + 3):
+        assert sum(type(plan) is Plan for plan in state.plans.values()) == (i > plans.OFTEN)
+        ag.relu(x)

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -27,11 +28,9 @@ CALLS = [(op, sample) for op in ag.registry.values() for sample in op.samples]
 ROUNDS = 4
 
 
-def followed(known=None):
+def followed():
     """All plans there are, of gradients too."""
-    known = state.plans if known is None else known
-    found = [plan for plan in known.values() if type(plan) is Plan]
-    return found + [plan for each in found for plan in followed(each.after)]
+    return [plan for plan in state.plans.values() if type(plan) is Plan]
 
 
 def leaf(*values):
@@ -107,7 +106,8 @@ def test_ops_of_models_have_plans(at_once):
         if op.name in EXPECTED:
             state.plans.clear()
             run_op(op, sample, "float32")
-            planned |= {key[0].name for key, plan in state.plans.items() if type(plan) is Plan and followed(plan.after)}
+            found = {plan: key[0] for key, plan in state.plans.items() if type(plan) is Plan}
+            planned |= {found[first].name for first in found.values() if type(first) is Plan}
     assert EXPECTED - planned == set()
 
 
@@ -166,6 +166,7 @@ def test_an_index_out_of_range_is_named_and_leaves_nothing(at_once):
     for _ in range(3):
         assert ag.embedding(np.array([1, 3]), table).numpy().tolist() == [[3, 4, 5], [9, 10, 11]]
     before = ownt.memory.ledger.live
+    ownt.memory.reset_peak()
     with pytest.raises(IndexError, match=r"expected .* from 0 to 3; got 4 at \(1,\)"):
         ag.embedding(np.array([1, 4]), table)
     gc.collect()
@@ -227,20 +228,13 @@ def test_threads_follow_plans_of_their_own(at_once):
     assert len({id(plan) for each in seen for plan in each}) == 4
 
 
-def test_plans_are_bounded(at_once, monkeypatch):
-    monkeypatch.setattr(plans, "_MOST", 20)
-    x = leaf(1.0, 2.0)
-    for i in range(100):
-        assert (x * (i / 7)).numpy().tolist() == (np.array([1, 2], "float32") * np.float32(i / 7)).tolist()
-    assert len(state.plans) <= 22
-
-
-def test_a_program_is_watched_when_it_comes_up_often(monkeypatch):
-    monkeypatch.setattr(state, "plans", {})
-    x = leaf(1.0, 2.0)
-    for i in range(plans.OFTEN + 3):
-        assert len(followed()) == (i > plans.OFTEN)
-        ag.relu(x)
+def test_an_array_of_the_users_is_not_kept(at_once):
+    array = np.ones((4, 1000), "float32")
+    held = weakref.ref(array)
+    for _ in range(3):
+        ag.layer_norm(ag.constant(array))  # without a gain, for which the kernel takes ones
+    del array
+    assert held() is None
 
 
 def test_out_of_memory_in_a_plan_leaves_nothing(at_once, monkeypatch):

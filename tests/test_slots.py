@@ -201,3 +201,24 @@ def test_targets_that_are_a_slice_are_copied_to_scratch_if_at_all(monkeypatch):
     ag.sum(ag.embedding(tokens[:, :-1], w)).backward()
     ag.argmax(logits.detach().transpose(2, 0, 1))
     assert taken == ["gradient", "gradient"]
+
+
+@pytest.mark.parametrize(
+    ("view", "options"),
+    [
+        (ag.flip, {"axis": 1}),
+        (ag.transpose, {"axes": (1, 0, 2)}),
+        (ag.reshape, {"shape": (4, 6)}),
+        (ag.unsqueeze, {"axis": 1}),
+        (ag.swapaxes, {"axis1": 0, "axis2": 2}),
+    ],
+)
+def test_options_of_views_may_be_given_by_name(view, options):
+    """Of the gradient they make a window, in which they must not be forgotten."""
+    found = []
+    for by_name in (True, False):
+        x = ag.param(ownt.arange(24, dtype="float32").reshape(2, 3, 4))
+        y = view(x, **options) if by_name else view(x, *options.values())
+        (y * ownt.arange(24, dtype="float32").reshape(y.shape)).sum().backward()
+        found.append(x.grad.tolist())
+    assert found[0] == found[1]

@@ -7,6 +7,7 @@ import gc
 import numpy as np
 import pytest
 
+import ag
 import ownt
 
 
@@ -184,3 +185,15 @@ def test_slices_of_all_rows_are_checked_as_others_are():
             x[key]
     with pytest.raises(IndexError):
         ownt.zeros()[0:1]
+
+
+def test_a_read_only_array_is_copied():
+    """Such as np.frombuffer and np.broadcast_to make: compiled kernels take what may be written to."""
+    array = np.frombuffer(np.arange(3, dtype="float32").tobytes(), "float32")
+    tensor = ownt.Tensor(array)
+    tensor += 1
+    assert (tensor.tolist(), array.tolist()) == ([1, 2, 3], [0, 1, 2])
+    w = ag.param(np.ones((3, 3), "float32"))
+    assert ag.linear(array, w).tensor.tolist() == [3, 3, 3]
+    assert ag.embedding(np.broadcast_to(np.int64(1), (2,)), w).shape == (2, 3)
+    assert ag.relu(ag.constant(array)).tensor.tolist() == [0, 1, 2]
