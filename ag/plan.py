@@ -108,7 +108,7 @@ class Watch:
 
     def __init__(self, given: Sequence[Tensor]) -> None:
         self.why_not = ""  # why there can be no plan
-        self.called: set[Any] = set()  # modules, by which no op works
+        self.called: set[Any] = set()  # where modules put down that they were; ops call none
         self._given = list(given)
         self._extents = [_extent(tensor.array) for tensor in given]  # then of tensors that are made
         self._shapes = [tensor.shape for tensor in given]
@@ -119,6 +119,8 @@ class Watch:
         self._written: set[int] = set()
         self._may_fail = False
         self._chains = importlib.import_module("ownt.open_chain_cpu")
+        if any(stride < 0 for tensor in given for stride in tensor.strides):
+            self.spoil("a tensor does not begin where its memory does")
 
     def __enter__(self) -> Watch:
         state.recording = state.launch = memory.scratch(devices.cpu).told = self

@@ -52,6 +52,8 @@ def test_strides_are_told_apart(at_once):
         assert ag.relu(x.T).numpy().tolist() == square.T.tolist()
         assert ag.relu(x[:, ::2]).numpy().tolist() == square[:, ::2].tolist()
         assert ag.relu(x[::-1]).numpy().tolist() == square[::-1].tolist()
+        assert ag.embedding(np.array([0, 1, 2])[::-1], x).numpy().tolist() == square[::-1].tolist()
+        assert ag.matmul(x[::-1], x).numpy().tolist() == (square[::-1] @ square).tolist()
 
 
 def test_what_was_saved_and_then_written_is_still_an_error(at_once):
