@@ -23,7 +23,7 @@ from ownt.kernel import Kernel
 from ownt.layout import layout_of
 from ownt.thread import state
 
-OFTEN = 8  # runs before there is a plan: it takes as long to make as some ten of them
+OFTEN = 8  # runs before there is a plan, which takes as long to make as some ten of them; math.inf for no plans
 _MOST = 4096  # plans and counts that are kept; beyond that all are forgotten
 
 _bits = struct.Struct("d").pack
@@ -96,7 +96,10 @@ def _key(op: Any, values: Sequence[Any], options: dict[str, Any], given: list[An
     try:
         for value in values:
             if type(value) is Tensor:
-                parts.append(_layout(value))
+                layout = _layout(value)
+                if layout is None:
+                    return None
+                parts.append(layout)
                 given.append(value)
             else:
                 parts.append(_named(value))
@@ -108,13 +111,14 @@ def _key(op: Any, values: Sequence[Any], options: dict[str, Any], given: list[An
 
 
 def _layout(tensor: Tensor) -> Any:
-    """Raises: TypeError unless it lies on the CPU."""
+    """None of a tensor that does not lie on the CPU: elsewhere there are no plans."""
     try:
         return tensor._layout
     except AttributeError:
-        if type(tensor._array) is not devices.cpu.array:
-            raise TypeError("there are plans on the CPU alone") from None
-        return layout_of(tensor)
+        if type(tensor._array) is devices.cpu.array:
+            return layout_of(tensor)
+        tensor._layout = None
+        return None
 
 
 def _named(value: Any) -> Any:
