@@ -14,9 +14,9 @@ from ownt import indexing, launch, memory
 class Tensor:
     """A pure data container: an n-dimensional array on a device.
 
-    `Tensor(values)` takes an array (shared, not copied), nested lists or a number. Views made by slicing,
-    `reshape`, `transpose` share the bytes; writing in place (`t[...] = v`, `t += v`, `t.copy_(v)`) bumps
-    a version that backward checks.
+    `Tensor(values)` takes an array (shared, not copied, unless it is read-only), nested lists or a number. Views made
+    by slicing, `reshape`, `transpose` share the bytes; writing in place (`t[...] = v`, `t += v`, `t.copy_(v)`)
+    bumps a version that backward checks.
     """
 
     __slots__ = ("_array", "_block", "_layout")

@@ -200,8 +200,8 @@ def test_a_random_op_has_no_plan(at_once):
     assert len(drawn) == 5
 
 
-def test_samples_cover_views_of_one_tensor(at_once):
-    """Arguments that overlap: which of them a kernel reads cannot be told, so there is no plan."""
+def test_arguments_that_overlap(at_once):
+    """Which of them a kernel reads cannot be told, so that no plan is made of such a run."""
     whole = ag.constant(np.arange(8, dtype="float32"))
     for _ in range(3):
         y = ag.add(whole[:6], whole[2:])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, final
 
 from ag import Node
@@ -74,10 +73,10 @@ class Update:
 
     def tensors(self, optimizer: Optimizer) -> list[Any]:
         """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""
-        states = list(map(optimizer.state.get, self.nodes, repeat(_NOTHING)))
+        states = [optimizer.state.get(node, _NOTHING) for node in self.nodes]
         found: list[Any] = [node.tensor for node in self.nodes]
         for name in (*optimizer.names(self.group), MASTER):
-            found += map(dict.get, states, repeat(name))
+            found += [state.get(name) for state in states]
         return found
 
     def _gather(self, optimizer: Optimizer) -> None:
