@@ -3,7 +3,8 @@
 from ag.debug import AnomalyError, detect_anomaly
 from ag.graph import backward
 from ag.node import Node, constant, make_tensor, param, zero_grad
-from ag.op import Op, composed, methods, no_grad, op, registry, view_op
+from ag.op import Op, composed, methods, op, registry, view_op
+from ag.recording import no_grad
 from ag.checkpoint import checkpoint  # isort: skip
 from ag.gradcheck import gradcheck
 from ag.ops.activation import elu, gelu, hardtanh, leaky_relu, mish, relu, sigmoid, silu, softplus

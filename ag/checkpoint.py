@@ -7,7 +7,8 @@ from typing import Any, final
 
 from ag import graph
 from ag.node import Node
-from ag.op import next_sequence, recording
+from ag.op import next_sequence
+from ag.recording import recording
 from ag.slot import GradSlot, Record
 from ownt import Tensor, random
 from ownt.thread import state

@@ -7,7 +7,7 @@ from typing import Any
 
 from ag.graph import backward
 from ag.node import Node, as_tensor, make_tensor
-from ag.op import no_grad
+from ag.recording import no_grad
 from ownt import Tensor, factories
 
 

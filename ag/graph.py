@@ -8,6 +8,7 @@ from operator import attrgetter
 from typing import Any, final
 
 from ag import kernels
+from ag import walk as walks
 from ag.node import Node
 from ag.slot import SPENT, GradSlot
 from ownt import Tensor, timeline
@@ -72,15 +73,17 @@ def _backward(root: GradSlot, grad: Tensor | None, complete: Complete | None) ->
 def run(root: GradSlot, grad: Tensor | None, since: int = 0, complete: Complete | None = None) -> None:
     """Walk back from `root`, as far as the leaves and what was recorded before sequence number `since`."""
     order, _ = reachable(root, since)
+    walk = walks.find(grad, order) if complete is None and not since else None
     last = {} if complete is None else _last_uses(order)
-    if grad is None:
-        kernels.fill(1, out=root.out())
-    else:
-        kernels.copy(grad, out=root.out())
-    del root
     place = state.path, state.op
     slot = None
     try:
+        if walk is not None and walk.is_made:
+            walk.follow(grad, order)
+            return
+        (walks if walk is None else walk).begin(root, grad)
+        del root
+        state.walk = walk
         while order:
             slot = order.pop()
             _step(slot)
@@ -92,7 +95,10 @@ def run(root: GradSlot, grad: Tensor | None, since: int = 0, complete: Complete 
                 waiting.drop()
         raise
     finally:
+        state.walk = None
         state.path, state.op = place
+    if walk is not None:
+        walk.make()
 
 
 def _last_uses(order: list[GradSlot]) -> dict[int, list[GradSlot]]:

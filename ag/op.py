@@ -16,16 +16,15 @@ mul.samples = [...]                              # what the tests of every op ru
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import Any, final
 
 from ag import node as nodes
 from ag import plans
+from ag.recording import recording
 from ag.remake import recipe
 from ag.sample import Sample
 from ag.slot import GradSlot, Record, View
@@ -41,31 +40,6 @@ Mask = Tensor  # likewise of truth values, or of numbers of which 0 is false
 registry: dict[str, Op] = {}
 methods: dict[str, Callable[..., Any]] = {}  # what a Node has beside its own: the ops, and functions made of them
 next_sequence = count(1).__next__
-
-
-@final
-class Recording(threading.local):
-    """Whether ops of this thread are recorded for backward."""
-
-    enabled = True
-
-
-recording = Recording()
-
-
-@final
-class no_grad(contextlib.ContextDecorator):
-    """Ops run inside are not recorded: `with ag.no_grad(): ...`, or `@ag.no_grad()` on a function."""
-
-    def __init__(self) -> None:
-        self._before: list[bool] = []  # a stack: one instance may be entered again inside itself
-
-    def __enter__(self) -> None:
-        self._before.append(recording.enabled)
-        recording.enabled = False
-
-    def __exit__(self, *_: object) -> None:
-        recording.enabled = self._before.pop()
 
 
 _SHARED, _INDICES, _MASK = 1, 2, 3  # roles of tensors among arguments: those that must agree in dtype, and others
@@ -108,7 +82,8 @@ class Op:
         self._roles = [_role(kind) for kind in self._kinds]
         self._tensors = [(i, role) for i, role in enumerate(self._roles) if role]
         self._names = {self._positional[i] for i, _ in self._tensors}
-        self._slots: list[int] = []
+        self._slots: list[int] = []  # the positions of arguments that have gradients
+        self._all = -1  # how many arguments there are, if all have one
         registry[self.name] = methods[self.name] = self
 
     def vjp(self, rule: Callable[..., None]) -> Callable[..., None]:
@@ -117,6 +92,8 @@ class Op:
         names = [name.removeprefix("d") for name in list(inspect.signature(rule).parameters)[2:]]
         if not self.variadic:
             self._slots = [self._positional.index(name) for name in names]
+            if self._slots == [*range(len(names))]:
+                self._all = len(names)
         return rule
 
     def keeps(self, trim: Callable[..., tuple]) -> Callable[..., tuple]:
@@ -136,26 +113,31 @@ class Op:
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
         if self.variadic or (options and (self.view is not None or not self._names.isdisjoint(options))):
             args, options = self._arrange(args, options)
-        values, wanted = self._values(args)
         mine = state.__dict__
         outer, mine["op"] = mine["op"], self.name
         try:
-            y, saved, plan = plans.forward(self, values, options)
+            followed = plans.follow(self, args, options) if self.has_plans else None
+            if followed is not None:
+                (y, saved, plan), slots = followed
+            else:
+                values, slots = self._values(args)
+                y, saved, plan = plans.forward(self, values, options)
         finally:
             mine["op"] = outer
-        if not (wanted and recording.enabled and y._array.dtype.kind in REAL):
+        if not (any(slots) and recording.enabled and y._array.dtype.kind in REAL):
             return nodes.Node(y)
         if self.rule is None:
             raise RuntimeError(f"{self.name} has no gradient: use it inside ag.no_grad(), or on detached inputs")
-        return self._record(y, saved, args, plan)
+        return self._record(y, saved, args, slots, plan)
 
-    def _values(self, args: tuple) -> tuple[list[Any], bool]:
-        """The arguments as forward takes them, tensors for Nodes and arrays, and whether one needs a gradient.
+    def _values(self, args: tuple) -> tuple[list[Any], list[GradSlot | None]]:
+        """The arguments as forward takes them, tensors for Nodes and arrays, and their slots.
 
         Raises: TypeError or ValueError unless tensors have one dtype, and it is one for this op, and one device.
         """
         values = list(args)
-        wanted = apart = False
+        slots: list[GradSlot | None] = [None] * len(args)
+        apart = False
         kind: type | None = None
         first: Tensor | None = None
         for i, role in self._tensors if not self.variadic else [(i, _SHARED) for i in range(len(args))]:
@@ -163,8 +145,8 @@ class Op:
                 break
             value = args[i]
             if type(value) is nodes.Node:
-                wanted = wanted or value.slot is not None
-                value = values[i] = value.tensor
+                slots[i], value = value.slot, value.tensor
+                values[i] = value
             elif type(value) is not Tensor and not (value is None and self._is_optional(i)):
                 value = values[i] = self._constant(value, i)
             if type(value) is not Tensor:
@@ -184,11 +166,12 @@ class Op:
                 )
         if apart or devices.several:
             self._bring_together(values, args)
-        return values, wanted
+        return values, slots
 
-    def _record(self, y: Tensor, saved: Sequence[Any], args: tuple, plan: plans.Plan | None) -> nodes.Node:
-        positions = range(len(args)) if self.variadic else self._slots
-        slots = [args[i].slot if i < len(args) and type(args[i]) is nodes.Node else None for i in positions]
+    def _record(self, y: Tensor, saved: Any, args: tuple, slots: Any, plan: plans.Plan | None) -> nodes.Node:
+        """The result as a Node that is recorded; `slots` are those of all arguments."""
+        if len(slots) != self._all and not self.variadic:
+            slots = [slots[i] if i < len(slots) else None for i in self._slots]
         if self.trim is not None:
             saved = self.trim(saved, *slots)
         slot = GradSlot(y)

@@ -1,19 +1,13 @@
-"""Plan: what a program did with tensors of some layouts, to be done again with others; and Watch, which makes it."""
+"""Plan: what a program did with tensors of some layouts, to be done again with others."""
 
 from __future__ import annotations
 
-import importlib
-import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, final
 
-from ownt import Tensor, memory
 from ownt import device as devices
-from ownt.arena import Arena
-from ownt.calls import Call, parts_of
-from ownt.heap import Block
-from ownt.launch import Launch
-from ownt.layout import Layout, layout_of
+from ownt import memory
+from ownt.layout import Layout
 from ownt.thread import state
 
 
@@ -32,64 +26,86 @@ class Request(NamedTuple):
 class Plan:
     """What a program does, as far as it is not Python.
 
+    arrays:   how many its chain takes: of the tensors that are given first, then of those that are made
     requests: for memory; in between numbers of tensors that are given back
-    chain:    its kernels, for the arrays of all tensors, those given first
+    chain:    its kernels; None if it has none
     written:  numbers of the tensors whose writes are counted
     parts:    of what it returns: (number of a tensor, its shape if that is another), or (-1, what is no tensor)
-    lent:     numbers of slots that the gradient itself is lent to
+    lent:     slots that the gradient itself is lent to: (number of a slot, the shape it takes if that is another)
     """
 
-    __slots__ = ("chain", "lent", "parts", "requests", "written")
+    __slots__ = ("_accounts", "arrays", "chain", "lent", "parts", "requests", "written")
 
-    def __init__(self, requests: list[Request | int], chain: Any, written: list[int]) -> None:
+    def __init__(self, arrays: int, requests: list[Request | int], chain: Any, written: list[int]) -> None:
+        self.arrays = arrays
         self.requests = requests
         self.chain = chain
         self.written = written
         self.parts: list[tuple[int, Any]] = []
-        self.lent: list[int] = []
+        self.lent: list[tuple[int, Any]] = []
+        self._accounts: dict[str, list[Any]] = {}  # by module path: of each request
 
-    def follow(self, tensors: list[Any], slots: Sequence[Any] = ()) -> bool:
-        """Do it with tensors, to which those that are made are appended. Whether no kernel found anything wrong."""
-        arrays = [tensor.array for tensor in tensors]
+    def take(self, tensors: list[Any], arrays: list[Any], slots: Sequence[Any] = ()) -> None:
+        """All but the kernels: take memory and give it back. `arrays` get those of all tensors, which its chain takes.
+
+        Tensors that are made are appended to those that are given. What is given back may be taken again before the
+        kernels run, by those whose kernels run after them.
+        """
+        arrays += [tensor._array if not tensor._block.dead else tensor.array for tensor in tensors]
         mine = state.__dict__
-        arena = mine["scratch"].get(devices.cpu) or memory.scratch(devices.cpu)
-        account, path = devices.cpu.ledger.account, mine["path"]
-        for request in self.requests:
-            if isinstance(request, int):
+        arena, path = mine["scratch"].get(devices.cpu) or memory.scratch(devices.cpu), mine["path"]
+        accounts = self._accounts.get(path) or self._open(path)
+        for request, account in zip(self.requests, accounts):  # noqa: B905 (as many)
+            if account is not None:
+                shape, dtype, size_bytes, _, layout, _ = request  # type: ignore[misc]
+                made = arena.make(shape, dtype, size_bytes, account)
+                made._layout = layout
+            elif isinstance(request, int):
                 made = tensors[request] = None  # the last that holds it, so that it is given back here
                 continue
-            shape, dtype, size_bytes, kind, layout, slot = request
-            if slot < 0:
-                made = arena.make(shape, dtype, size_bytes, account(kind, path))
-                made._layout = layout
             else:
-                slots[slot].allocate()
-                made = slots[slot].tensor
+                slots[request.slot].allocate()
+                made = slots[request.slot].tensor
             tensors.append(made)
             arrays.append(made._array)
-        if not self.chain(tuple(arrays)):
-            return False
         for number in self.written:
             tensors[number]._block.version += 1
-        return True
 
-    def share_out(self, tensors: list[Any], slots: Sequence[Any]) -> None:
+    def _open(self, path: str) -> list[Any]:
+        """The accounts of requests that are scratch memory of a module."""
+        account = devices.cpu.ledger.account
+        found = [
+            account(request.kind, path) if isinstance(request, Request) and request.slot < 0 else None
+            for request in self.requests
+        ]
+        self._accounts[path] = found
+        return found
+
+    def give(self, tensors: list[Any], slots: Sequence[Any]) -> None:
         """Give slots their share of a gradient, which is the first of the tensors.
 
         Raises: MemoryError; slots that were empty are so again.
         """
-        g = tensors[0]
+        arrays: list[Any] = []
         try:
-            if not self.follow(tensors, slots):
-                raise RuntimeError("a plan of a gradient: a kernel failed, which did not when the plan was made")
+            self.share_out(tensors, arrays, slots)
+            run(() if self.chain is None else (self.chain,), arrays)
         except BaseException:
-            for request in self.requests:
-                if isinstance(request, Request) and request.slot >= 0:
-                    slots[request.slot].drop()
+            for number in self.taken:
+                slots[number].drop()
             tensors.clear()
             raise
-        for number in self.lent:
-            slots[number].share(g)
+
+    def share_out(self, tensors: list[Any], arrays: list[Any], slots: Sequence[Any]) -> None:
+        """The same but for the kernels; see `take`."""
+        self.take(tensors, arrays, slots)
+        for number, shape in self.lent:
+            slots[number].share(tensors[0] if shape is None else tensors[0].view(shape))
+
+    @property
+    def taken(self) -> list[int]:
+        """Numbers of the slots that have no gradient before."""
+        return [request.slot for request in self.requests if isinstance(request, Request) and request.slot >= 0]
 
     def returned(self, tensors: list[Any]) -> list[Any]:
         """What the program returns."""
@@ -99,167 +115,9 @@ class Plan:
         ]
 
 
-@final
-class Watch:
-    """`with Watch(given) as watched: ...` runs a program on tensors, of which there is a plan then.
-
-    It stands where a recording and who watches launches would, and is told by the scratch arena of this thread.
-    """
-
-    def __init__(self, given: Sequence[Tensor]) -> None:
-        self.why_not = ""  # why there can be no plan
-        self.called: set[Any] = set()  # where modules put down that they were; ops call none
-        self._given = list(given)
-        self._extents = [_extent(tensor.array) for tensor in given]  # then of tensors that are made
-        self._shapes = [tensor.shape for tensor in given]
-        self._numbers = {id(tensor.block): number for number, tensor in enumerate(given)}  # by blocks
-        self._requests: list[Any] = []
-        self._blocks: list[weakref.ref[Block]] = []
-        self._calls: list[tuple[Call, list[Any]]] = []
-        self._written: set[int] = set()
-        self._may_fail = False
-        self._chains = importlib.import_module("ownt.open_chain_cpu")
-        if any(stride < 0 for tensor in given for stride in tensor.strides):
-            self.spoil("a tensor does not begin where its memory does")
-
-    def __enter__(self) -> Watch:
-        state.recording = state.launch = memory.scratch(devices.cpu).told = self
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        state.recording = state.launch = memory.scratch(devices.cpu).told = None
-        self._blocks.clear()  # from here on nothing more is told
-
-    # what it is told
-
-    def spoil(self, what: str) -> None:
-        """The program does what no plan can."""
-        self.why_not = self.why_not or what
-
-    def draw(self, position: Any, offset: int) -> None:
-        """Random numbers are drawn."""
-        self.spoil("random numbers are drawn")
-
-    def keep(self, made: Tensor) -> None:
-        """Memory was taken: scratch memory, or of the heap for the gradient of a leaf."""
-        block = made.block
-        key = id(block)
-        self._numbers[key] = len(self._extents)
-        self._extents.append(_extent(made.array))
-        self._shapes.append(made.shape)
-        plain = isinstance(block.source, Arena) and block.account.path == state.path and not block.name
-        kind = block.account.kind if plain else ""
-        self._requests.append(Request(made.shape, made.dtype, block.nbytes, kind, layout_of(made)))
-        self._blocks.append(weakref.ref(block, lambda _: self._requests.append(self._numbers.pop(key))))
-
-    def __call__(self, launch: Launch) -> None:
-        """A kernel is launched."""
-        launch.run()
-        numbers = [self._numbers.get(id(tensor.block), -1) for tensor in launch.written]
-        if -1 in numbers:
-            self.spoil("it writes to what was not given")
-        self._written.update(numbers)
-        chains = self._chains
-        for call in parts_of((launch.function, tuple(launch.bound))):
-            self._may_fail = self._may_fail or hasattr(call[0], "in_chain")
-            compiled = chains.compiled_for(call)
-            if not chains.takes(compiled[0]):
-                self.spoil(f"{launch.name} is not compiled")
-            if not self.why_not:
-                self._calls.append((compiled, [self._place(array) for array in chains.arrays_of(compiled)]))
-
-    def _place(self, array: Any) -> tuple[int, int] | None:
-        """(the number of the tensor in which an array begins, bytes into it); None if what is in it never changes.
-
-        Memory may have been given back and taken again: of tensors that were made the last counts.
-        """
-        if not array.size or self._chains.is_constant(array):
-            return None
-        address = devices.cpu.pointer(array)
-        found = [number for number, (start, end) in enumerate(self._extents) if start <= address < end]
-        if not found or (found[0] < len(self._given) and len(found) > 1):
-            self.spoil("it works on what was not given, or on tensors that share memory")
-            return None
-        return found[-1], address - self._extents[found[-1]][0]
-
-    # what comes of it
-
-    def returned(self, values: Sequence[Any]) -> Plan | None:
-        """The plan of a program that returned values; None if it can have none."""
-        parts = [self._part(value) for value in values]
-        if self._may_fail and min(self._written, default=0) < len(self._given):
-            self.spoil("a kernel may fail when an argument has been written to")
-        plan = self._plan({})
-        if plan is not None:
-            plan.parts = parts
-        return plan
-
-    def _part(self, value: Any) -> tuple[int, Any]:
-        """Of what is returned: (number of a tensor, its shape if that is another), or (-1, what is no tensor)."""
-        if type(value) is not Tensor:
-            if not _is_constant(value):
-                self.spoil(f"it saves a {type(value).__name__}")
-            return -1, value
-        number = next((n for n, tensor in enumerate(self._given) if tensor is value), -1)
-        if number >= 0:
-            return number, None
-        number = self._numbers.get(id(value.block), -1)
-        if not self._is_whole(value, number):
-            self.spoil("it returns or saves a part of a tensor")
-        return number, None if value.shape == self._shapes[number] else value.shape
-
-    def _is_whole(self, tensor: Tensor, number: int) -> bool:
-        """Whether it is all of the tensor of that number, in the same order; -1 is none."""
-        in_order = number >= len(self._given) or (number >= 0 and self._given[number].is_contiguous)
-        return in_order and tensor.is_contiguous and _extent(tensor.array) == self._extents[number]
-
-    def shared_out(self, g: Tensor, slots: Sequence[Any], before: Sequence[Tensor | None]) -> Plan | None:
-        """The plan of a program that gave slots their share of a gradient g; `before` is what they held."""
-        if self._may_fail:
-            self.spoil("a kernel may fail when slots have been written to")
-        changed = [(i, slot) for i, slot in enumerate(slots) if slot is not None and slot.tensor is not before[i]]
-        lent = [i for i, slot in changed if slot.tensor is g]
-        own: dict[int, int] = {}
-        for i, slot in changed:
-            number = self._numbers.get(id(slot.tensor.block), -1)
-            is_own = number >= len(self._given) and number not in own and self._is_whole(slot.tensor, number)
-            if slot.tensor is not g:
-                own[number] = i
-            if before[i] is not None or not (slot.tensor is g or is_own):
-                self.spoil("a slot holds memory that it did not take for itself")
-        plan = self._plan(own)
-        if plan is not None:
-            plan.lent = lent
-        return plan
-
-    def _plan(self, slots: dict[int, int]) -> Plan | None:
-        """The plan; `slots` are those whose gradients are among the tensors that were made, by their numbers."""
-        numbers = iter(range(len(self._given), len(self._extents)))
-        requests = [
-            request if type(request) is int else request._replace(slot=slots.get(next(numbers), -1))
-            for request in self._requests
-        ]
-        if any(type(request) is Request and request.slot < 0 and not request.kind for request in requests):
-            self.spoil("it takes memory that is none of its own")
-        if len(self._calls) > self._chains.LONGEST or not any(place for _, places in self._calls for place in places):
-            self.spoil("it launches too much, or nothing that has elements")
-        if self.why_not:
-            return None
-        written = [number for number in sorted(self._written) if number < len(self._given) or number in slots]
-        return Plan(requests, self._chains.OpenChain(self._calls), written)
-
-
-def _is_constant(value: Any) -> bool:
-    """Whether it is what it was for ever: then a plan may return it too."""
-    if type(value) is tuple:
-        return all(map(_is_constant, value))
-    return value is None or type(value) in (str, int, float, bool)
-
-
-def _extent(array: Any) -> tuple[int, int]:
-    """The addresses of an array's first byte, and of that after its last."""
-    start = devices.cpu.pointer(array)
-    if not array.size:
-        return start, start
-    steps = [(size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)]
-    return start + min(0, *steps, 0), start + sum(max(step, 0) for step in steps) + array.itemsize
+def run(chains: Iterable[Any], arrays: list[Any]) -> None:
+    """Run the kernels of gradients."""
+    given = tuple(arrays)
+    for chain in chains:
+        if not chain(given):
+            raise RuntimeError("a plan of a gradient: a kernel failed, which did not when the plan was made")

@@ -16,7 +16,9 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from ag.plan import Plan, Watch
+from ag import node as nodes
+from ag.plan import Plan
+from ag.watch import Watch
 from ownt import Tensor, threads
 from ownt import device as devices
 from ownt.kernel import Kernel
@@ -29,88 +31,150 @@ _MOST = 4096  # plans and counts that are kept; beyond that all are forgotten
 _bits = struct.Struct("d").pack
 
 Key = tuple[Any, ...]
-Known = dict[Key, Any]  # how often a program was run; then its Plan, or None if it can have none
+Known = dict[Any, Any]  # how often a program was run; then its Plan, or None if it can have none
 
 
-def forward(op: Any, values: Sequence[Any], options: dict[str, Any]) -> tuple[Tensor, Sequence[Any], Plan | None]:
-    """What an op's program returns, its result and what it saves; and the plan, if one was followed."""
+Forward = tuple[Tensor, Sequence[Any], Plan | None]  # an op's result, what it saves, and the plan if one was followed
+
+
+def follow(op: Any, args: Sequence[Any], options: dict[str, Any]) -> tuple[Forward, list[Any]] | None:
+    """What an op's plan for its arguments, Nodes among them, returns; and the arguments' slots.
+
+    None if there is no plan, or a kernel finds something wrong, which the op's program will say.
+    """
     mine = state.__dict__
+    if mine["launch"] is not None:
+        return None
     given: list[Any] = []
-    key = _key(op, values, options, given) if op.has_plans and mine["launch"] is None else None
-    if key is not None:
-        known = mine["plans"]
-        plan = known.get(key, 0)
-        if type(plan) is Plan:
-            if plan.follow(given):
-                y, *saved = plan.returned(given)
-                return y, saved, plan
-            given.clear()  # what was made is given back before the op says what is wrong
-        elif plan is not None and _is_due(known, key, plan):
-            with Watch(given) as watch:
-                y, saved = op.forward(*values, **options)
-            known[key] = watch.returned((y, *saved))
-            return y, saved, None
+    slots: list[Any] = []
+    plan = mine["plans"].get(_key(op, args, options, given, slots))
+    found = _returned(plan, given) if type(plan) is Plan else None
+    return None if found is None else (found, slots)
+
+
+def forward(op: Any, values: Sequence[Any], options: dict[str, Any]) -> Forward:
+    """What an op returns for tensors and numbers: by a plan, or by its program, of which a plan may be made."""
+    if not op.has_plans or state.launch is not None:
+        return (*op.forward(*values, **options), None)
+    given: list[Any] = []
+    key, known = _key(op, values, options, given, []), state.plans
+    plan = known.get(key, 0)
+    if type(plan) is Plan:
+        found = _returned(plan, given)
+        if found is not None:
+            return found
+    elif plan is not None and key is not None and is_due(known, key, plan):
+        with Watch(given) as watch:
+            y, saved = op.forward(*values, **options)
+        known[key] = watch.returned((y, *saved))
+        return y, saved, None
+    given.clear()  # what was made is given back before the op says what is wrong
     return (*op.forward(*values, **options), None)
+
+
+def _returned(plan: Plan, given: list[Any]) -> Forward | None:
+    """What a plan returns for tensors; None if a kernel finds something wrong."""
+    arrays: list[Any] = []
+    plan.take(given, arrays)
+    if plan.chain is not None and not plan.chain(tuple(arrays)):
+        return None
+    y, *saved = plan.returned(given)
+    return y, saved, plan
 
 
 def gradient(followed: Plan, op: Any, g: Tensor, saved: Sequence[Any], slots: Sequence[Any]) -> bool:
     """Give slots their share of the gradient g of what an op did by plan; whether that was done."""
-    if state.launch is not None:
+    mine = state.__dict__
+    owners = owners_of(slots)
+    key = _gradient_key(followed, g, slots, owners) if mine["launch"] is None else None
+    if key is None:
         return False
-    given = [g, *[part for part in saved if type(part) is Tensor]]
-    parts: list[Any] = [followed, _layout(g)]
-    seen = set()
-    for slot in slots:
-        if slot is None:
-            parts.append(None)
-        elif slot.source is not None or slot in seen:
-            return False
-        elif slot.tensor is None:
-            parts.append(slot.leaf)  # which takes no gradient that is another's too
-        elif slot.tensor._block.holders == 1:
-            given.append(slot.tensor)
-            parts.append(_layout(slot.tensor))
-        else:
-            return False
-        seen.add(slot)
-    key, known = tuple(parts), state.plans
+    known, given = mine["plans"], given_to(g, saved, owners)
     plan = known.get(key, 0)
     if type(plan) is Plan:
-        plan.share_out(given, slots)
+        if mine["walk"] is not None:
+            mine["walk"].plans.append(plan)
+        plan.give(given, owners)
         return True
-    if plan is None or not _is_due(known, key, plan):
+    if plan is None or not is_due(known, key, plan):
         return False
-    before = [slot and slot.tensor for slot in slots]
+    before = [owner and owner.tensor for owner in owners]
     with Watch(given) as watch:
         op.rule(g, saved, *slots)
-    known[key] = watch.shared_out(g, slots, before)
+    known[key] = watch.shared_out(owners, before)
     return True
 
 
-def _key(op: Any, values: Sequence[Any], options: dict[str, Any], given: list[Any]) -> Key | None:
-    """All that a program depends on; None for what has no plans. Tensors among the arguments are added to `given`.
+def owners_of(slots: Sequence[Any]) -> list[Any]:
+    """The slots in whose tensors the gradients of slots lie: those of views have none of their own."""
+    return [slot if slot is None or slot.source is None else slot.owner for slot in slots]
 
-    Those are the kernels that there are, and whether a checkpoint runs it again, when nothing is counted twice.
+
+def given_to(g: Tensor, saved: Sequence[Any], owners: Sequence[Any]) -> list[Any]:
+    """The tensors that the program of a gradient works on: the gradient, what was saved, and what is added to."""
+    there = [owner.tensor for owner in owners if owner is not None and owner.tensor is not None]
+    return [g, *[part for part in saved if type(part) is Tensor], *there]
+
+
+def _gradient_key(followed: Plan, g: Tensor, slots: Sequence[Any], owners: Sequence[Any]) -> Key | None:
+    """What the gradient of an op that followed a plan depends on; None if it has no plans."""
+    parts: list[Any] = [followed, layout(g)]
+    seen = set()
+    for slot, owner in zip(slots, owners, strict=True):
+        if owner is None:
+            parts.append(None)
+            continue
+        if owner in seen:
+            return None
+        seen.add(owner)
+        while slot is not owner:
+            if slot.view.key is None:
+                return None
+            parts.append(slot.view.key)
+            slot = slot.source
+            parts.append((slot.shape, slot.last))
+        if owner.tensor is None:
+            parts.append(owner.leaf)  # which takes no gradient that is another's too
+        elif owner.tensor._block.holders == 1:
+            parts.append(layout(owner.tensor))
+        else:
+            return None
+    return tuple(parts)
+
+
+def _key(op: Any, values: Sequence[Any], options: dict[str, Any], given: list[Any], slots: list[Any]) -> Key | None:
+    """All that a program depends on; None for what has no plans.
+
+    Beside the arguments those are the kernels that there are, and whether a checkpoint runs it again, when nothing is
+    counted twice. Tensors are added to `given`, and slots, of arguments that are Nodes, to `slots`, or None.
     """
     parts = [op, threads.get_num_threads(), Kernel.registered, state.replay is None]
     try:
         for value in values:
+            if type(value) is nodes.Node:
+                slots.append(value.slot)
+                value = value.tensor
+            else:
+                slots.append(None)
             if type(value) is Tensor:
-                layout = _layout(value)
-                if layout is None:
+                try:
+                    found = value._layout
+                except AttributeError:
+                    found = layout(value)
+                if found is None:
                     return None
-                parts.append(layout)
+                parts.append(found)
                 given.append(value)
             else:
-                parts.append(_named(value))
-        for name, value in options.items():
-            parts.append((name, _named(value)))
+                parts.append(named(value))
+        if options:
+            parts += [(name, named(value)) for name, value in options.items()]
     except TypeError:
         return None
     return tuple(parts)
 
 
-def _layout(tensor: Tensor) -> Any:
+def layout(tensor: Tensor) -> Any:
     """None of a tensor that does not lie on the CPU: elsewhere there are no plans."""
     try:
         return tensor._layout
@@ -121,21 +185,23 @@ def _layout(tensor: Tensor) -> Any:
         return None
 
 
-def _named(value: Any) -> Any:
+def named(value: Any) -> Any:
     """An argument that is no tensor, as a part of a key. Raises: TypeError for what cannot be one."""
     kind = type(value)
-    if kind is str or value is None:
+    if kind is str or value is None or value is ...:
         return value
     if kind is int or kind is bool:
         return kind, value
     if kind is float:
         return _bits(value)  # which tell -0.0 from 0.0
     if kind is tuple:
-        return tuple(map(_named, value))
+        return tuple(map(named, value))
+    if kind is slice:
+        return slice, named(value.start), named(value.stop), named(value.step)
     raise TypeError(f"no part of a key: {kind}")
 
 
-def _is_due(known: Known, key: Key, count: int) -> bool:
+def is_due(known: Known, key: Key | int, count: int) -> bool:
     """Count a run. Whether this one is to be watched."""
     if len(known) > _MOST:
         known.clear()

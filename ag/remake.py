@@ -84,14 +84,17 @@ def recipe(op: Any, saved: Sequence[Any], result: Tensor) -> Recipe | None:
     return made
 
 
-def reduced(saved: Sequence[Any]) -> Sequence[Any]:
-    """What an op saved, with recipes in place of the tensors that have one."""
+def reduced(saved: Sequence[Any]) -> tuple[Sequence[Any], list[int]]:
+    """What an op saved, with recipes in place of the tensors that have one; and the versions of the others."""
+    found = []
     for part in saved:
-        if type(part) is Tensor and part._block.recipe is not None:
-            break
-    else:
-        return saved
-    return tuple([_recipe(part) if type(part) is Tensor else part for part in saved])
+        if type(part) is Tensor:
+            block = part._block
+            if block.recipe is not None:
+                saved = tuple([_recipe(part) if type(part) is Tensor else part for part in saved])
+                return saved, versions(saved)
+            found.append(block.version)
+    return saved, found
 
 
 def _recipe(part: Tensor) -> Tensor | Recipe:

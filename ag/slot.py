@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, final
 
 from ag import kernels, plans
-from ag.remake import check, reduced, restored, versions
+from ag.remake import check, reduced, restored
 from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.kernel import Out
@@ -23,7 +23,7 @@ class Record:
     made again are not held, but made when the op's turn comes.
     """
 
-    __slots__ = ("op", "path", "plan", "recipe", "saved", "sequence", "slots", "versions")
+    __slots__ = ("op", "path", "plan", "recipe", "remakes", "saved", "sequence", "slots", "versions")
 
     def __init__(
         self,
@@ -36,11 +36,11 @@ class Record:
     ) -> None:
         self.op = op
         self.plan = plan  # that the op followed
-        self.saved = reduced(saved)
+        self.saved, self.versions = reduced(saved)
+        self.remakes = self.saved is not saved
         self.slots = slots
         self.sequence = sequence
         self.path = path
-        self.versions = versions(self.saved)
         self.recipe: Any = None  # of the result, for others that save it
 
     def run(self, g: Tensor) -> None:
@@ -191,13 +191,24 @@ class View:
     same_order: and in the same order, so that a contiguous gradient fits both
     """
 
-    __slots__ = ("covers", "function", "options", "same_order")
+    __slots__ = ("_key", "covers", "function", "options", "same_order")
 
     def __init__(self, function: Callable[..., Any], options: tuple, covers: bool, same_order: bool) -> None:
         self.function = function
         self.options = options
         self.covers = covers
         self.same_order = same_order
+        self._key: Any = ...  # not asked for yet
+
+    @property
+    def key(self) -> Any:
+        """Equal to another's if that shows the same of a source of the same layout; None if that cannot be told."""
+        if self._key is ...:
+            try:
+                self._key = self.function, plans.named(self.options)
+            except TypeError:
+                self._key = None
+        return self._key
 
     def open(self, source: GradSlot, zero: bool) -> Out:
         whole = source.out(zero or not self.covers)

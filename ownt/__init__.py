@@ -1,10 +1,11 @@
 """Tensors whose every byte has an owner: data, devices and memory, without gradients."""
 
 from ownt import device, dtype, kernel, memory, random, scratch
-from ownt.arena import Arena, HeldError
+from ownt.arena import Arena
 from ownt.device import DeviceError, OutOfMemoryError
 from ownt.dtype import bfloat16, bool_, float16, float32, float64, int8, int16, int32, int64, uint8
 from ownt.factories import arange, asarray, empty, from_dlpack, full, ones, rand, randint, randn, zeros
+from ownt.mark import HeldError
 from ownt.profile import profile
 from ownt.random import manual_seed
 from ownt.tensor import Tensor

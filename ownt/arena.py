@@ -6,7 +6,6 @@ requests gets the same addresses, step after step.
 
 from __future__ import annotations
 
-import gc
 import math
 import weakref
 from bisect import bisect_left, bisect_right
@@ -19,6 +18,7 @@ from ownt import dtype as dtypes
 from ownt import tensor
 from ownt.heap import Block
 from ownt.ledger import Account
+from ownt.mark import Mark
 from ownt.thread import state
 
 _CHUNK_SHIFT = 40  # an offset is (chunk << 40) + bytes into the chunk
@@ -27,10 +27,7 @@ _SHARE = 128  # a new chunk is at least so small a part of all: what is left ove
 _GAPS = 12  # the share of the peak that gaps between blocks may take in one chunk
 _WORTH = 1 << 23  # bytes of all chunks from which one is worth making of them
 _SMALL = 1 << 16  # bytes of blocks whose place may be used again without a look at the free runs
-
-
-class HeldError(RuntimeError):
-    """Scratch memory was reclaimed while a tensor in it was still held."""
+_reference, _new = weakref.ref, object.__new__
 
 
 @final
@@ -51,20 +48,20 @@ class Arena:
         self._round = self.device.align - 1  # which is a power of two
         self.peak = 0
         self.trace: list[tuple[int, int]] | None = None  # set to a list to record (offset, size) of requests
-        self.told: Any = None  # the ag.plan.Watch of a program that runs; told of what it makes
+        self.told: Any = None  # the ag.watch.Watch of a program that runs; told of what it makes
         self._chunks: list[Any] = []
         self._free_offsets: list[int] = []  # ascending, with their sizes beside
         self._free_sizes: list[int] = []
         self._live: dict[int, weakref.ref[Block]] = {}  # in order of allocation
         self._used = 0
-        self._serial = 0
+        self.serial = 0
         self.recordings: weakref.WeakSet[Any] = weakref.WeakSet()  # that hold on to its chunks; told to let go
         self._freed: deque[tuple[int, int]] = deque()  # (offset, size) of blocks that died, to be put among the free
 
     @property
     def used(self) -> int:
         """Rounded up to the alignment."""
-        self._drain()
+        self.drain()
         return self._used
 
     @property
@@ -73,7 +70,7 @@ class Arena:
 
     @property
     def blocks(self) -> int:
-        self._drain()
+        self.drain()
         return len(self._live)
 
     def empty(
@@ -92,13 +89,27 @@ class Arena:
     def make(self, shape: tuple[int, ...], dtype: Any, nbytes: int, account: Account, name: str = "") -> tensor.Tensor:
         """An uninitialised tensor, whose bytes have been counted, on an account of this arena's ledger."""
         size = (nbytes + self._round) & ~self._round or self._round + 1
-        offset = self._take(size)
-        block = Block(self, nbytes, account, name, offset, size, self._serial)
-        self._live[offset] = weakref.ref(block)
-        if account.ledger.timeline is not None:
-            account.ledger.timeline.made(block, shape, dtype)
-        array = self._view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
-        made = tensor.wrap(array, block)
+        offset = -1
+        if self._freed:  # what was freed last, if it is few bytes and just as many
+            last = self._freed.pop()
+            if last[1] == size <= _SMALL:
+                offset = last[0]
+            else:
+                self._freed.append(last)
+                self.drain()
+        if offset < 0:
+            offset = self._first_fit(size)
+        self.serial += 1
+        if self.trace is not None:
+            self.trace.append((offset, size))
+        block = Block(self, nbytes, account, name, offset, size, self.serial)
+        self._live[offset] = _reference(block)
+        timeline = account.ledger.timeline
+        if timeline is not None:
+            timeline.made(block, shape, dtype)
+        made = _new(tensor.Tensor)  # ownt.tensor.wrap, without the call
+        made._array = self._view(self._chunks[offset >> _CHUNK_SHIFT], offset & _CHUNK_MASK, shape, dtype)
+        made._block = block
         if self.told is not None:
             self.told.keep(made)
         return made
@@ -115,7 +126,7 @@ class Arena:
 
     def clear(self) -> None:
         """Reclaim everything; tensors still held are dead from here on."""
-        self._reclaim(since=-1)
+        self.reclaim(since=-1)
 
     def release(self, block: Block) -> None:
         """Take a dead block back: from any thread, and in the middle of this arena's own bookkeeping."""
@@ -127,7 +138,7 @@ class Arena:
 
     def held_since(self, serial: int) -> list[Block]:
         """Live blocks made after request number `serial`, the oldest first."""
-        self._drain()
+        self.drain()
         blocks = (reference() for reference in list(self._live.values()))
         return [block for block in blocks if block is not None and block.serial > serial]
 
@@ -136,7 +147,7 @@ class Arena:
 
         It is as large as what was used at the peak and a share more; if that was not enough, as all of them together.
         """
-        self._drain()
+        self.drain()
         capacity = self.capacity
         if self._used or len(self._free_sizes) < 2 or capacity < _WORTH:
             return False
@@ -150,17 +161,27 @@ class Arena:
         self._add_chunk(capacity if largest >= enough else min(capacity, enough))
         return True
 
+    @property
+    def is_unwatched(self) -> bool:
+        """Whether nobody wants to know of each request."""
+        ledger = self.device.ledger
+        return self.trace is None and self.told is None and ledger.timeline is None and not ledger.logs
+
+    def free_runs(self) -> tuple[list[int], list[int]]:
+        """Offsets of all free runs, ascending, and their sizes."""
+        self.drain()
+        return self._free_offsets.copy(), self._free_sizes.copy()
+
     def addresses(self) -> Iterator[tuple[int, int]]:
         """(offset, bytes) of every free run, ascending: equal before and after a step that leaks nothing."""
-        self._drain()
-        return zip(self._free_offsets, self._free_sizes, strict=True)
+        return zip(*self.free_runs(), strict=True)
 
     def occupant(self, runs: list[tuple[int, int]]) -> str:
         """What lies in one of the runs (offset, size), in words; "" if all are free.
 
         They ascend, and do not overlap.
         """
-        self._drain()
+        self.drain()
         offsets, sizes = self._free_offsets, self._free_sizes
         for offset, size in runs:
             at = bisect_right(offsets, offset) - 1
@@ -173,29 +194,11 @@ class Arena:
         """Whether the chunks that runs (offset, size) lie in are still there. May be asked from any thread."""
         return all(self._chunks[offset >> _CHUNK_SHIFT] is not None for offset, _ in runs)
 
-    def _take(self, size: int) -> int:
-        """The offset of so many bytes: of those freed last, if few and just as many, else of the first to fit."""
-        offset = -1
-        if self._freed:
-            last = self._freed.pop()
-            if last[1] == size <= _SMALL:
-                offset = last[0]
-            else:
-                self._freed.append(last)
-                self._drain()
-        if offset < 0:
-            if not self._used and len(self._free_sizes) > 1:
-                self.settle()
-            offset = self._first_fit(size)
-            self._used += size
-            self.peak = max(self.peak, self._used)
-        self._serial += 1
-        if self.trace is not None:
-            self.trace.append((offset, size))
-        return offset
-
     def _first_fit(self, size: int) -> int:
+        """The offset of the first free run, when all is drained, that has so many bytes."""
         sizes = self._free_sizes
+        if not self._used and len(sizes) > 1:
+            self.settle()
         run = 0
         for available in sizes:
             if available >= size:
@@ -209,6 +212,9 @@ class Arena:
         else:
             self._free_offsets[run] = offset + size
             sizes[run] -= size
+        self._used += size
+        if self._used > self.peak:
+            self.peak = self._used
         return offset
 
     def _grow(self, size: int) -> int:
@@ -247,49 +253,26 @@ class Arena:
             offsets.insert(at, offset)
             sizes.insert(at, size)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
+        """Put what was given back among the free, which it is before anything is taken anyway."""
         while self._freed:
             self._give_back(*self._freed.popleft())
 
-    def _reclaim(self, since: int) -> list[Block]:
+    def reclaim(self, since: int) -> list[Block]:
         held = self.held_since(since)
         for block in held:
             block.dead = True
             self.release(block)
-        self._drain()
+        self.drain()
         return held
 
 
-@final
-class Mark:
-    """A point in an arena's history to which `end()` returns. Ending twice does nothing."""
-
-    def __init__(self, arena: Arena) -> None:
-        self._arena = arena
-        self._serial = arena._serial
-        self._ended = False
-
-    def __enter__(self) -> Mark:
-        return self
-
-    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.end(quiet=error is not None)
-
-    def end(self, quiet: bool = False) -> None:
-        """Reclaim what was made since the mark.
-
-        Raises: HeldError naming the tensors that are still held, unless `quiet`. Their memory comes back
-        all the same, and reading them raises.
-        """
-        if self._ended:
-            return
-        self._ended = True
-        if self._arena.held_since(self._serial):
-            gc.collect()  # what only a reference cycle holds is nobody's
-        held = self._arena._reclaim(self._serial)
-        if held and not quiet:
-            more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-            raise HeldError(
-                f"scratch memory ended while a tensor in it was still held: {held[0]!r}{more}. "
-                "Drop it before the end, or keep a copy of its own: tensor.clone()"
-            )
+def merged(trace: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """(offset, size) of runs of memory, ascending, those that touch or overlap as one."""
+    runs: list[tuple[int, int]] = []
+    for offset, size in sorted(trace):
+        if runs and offset <= sum(runs[-1]):
+            runs[-1] = runs[-1][0], max(sum(runs[-1]), offset + size) - runs[-1][0]
+        else:
+            runs.append((offset, size))
+    return runs

@@ -16,7 +16,7 @@ from typing import Any, final
 
 from ownt import device as devices
 from ownt import memory
-from ownt.arena import Arena
+from ownt.arena import Arena, merged
 from ownt.calls import Call
 from ownt.heap import Block
 from ownt.kernel import Out
@@ -76,7 +76,7 @@ class Recording:
             with Log(self.arena.device.ledger) as log, self._watching():
                 yield
         finally:
-            self._runs, self.arena.trace = _merged(self.arena.trace), trace
+            self._runs, self.arena.trace = merged(self.arena.trace), trace
         self._peak = log.peak(_TRANSIENT)
         self._peak_bytes = sum(self._peak.values())
         self._told = None if told is None else told.log[first:]
@@ -255,14 +255,3 @@ def _loose(part: Any) -> Any:
     if type(part) is tuple or (type(part) is list and part and type(part[0]) in (Out, tuple)):  # (or: several calls)
         return type(part)(map(_loose, part))
     return part
-
-
-def _merged(trace: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """(offset, size) of runs of memory, ascending, those that touch or overlap as one."""
-    runs: list[tuple[int, int]] = []
-    for offset, size in sorted(trace):
-        if runs and offset <= sum(runs[-1]):
-            runs[-1] = runs[-1][0], max(sum(runs[-1]), offset + size) - runs[-1][0]
-        else:
-            runs.append((offset, size))
-    return runs

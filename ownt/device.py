@@ -16,6 +16,7 @@ from typing import Any, final
 import numpy
 
 from ownt import threads
+from ownt.addresses_cpu import address_of
 from ownt.ledger import Ledger, ledger
 from ownt.thread import state
 
@@ -74,9 +75,7 @@ class Device:
         """The array of `shape` that begins `offset` bytes into `memory`."""
         return numpy.ndarray(shape, dtype, memory, offset)
 
-    def pointer(self, array: Any) -> int:
-        """The address of an array's first element."""
-        return array.ctypes.data
+    pointer = staticmethod(address_of)  # of an array: that of its first element
 
     def working(self) -> Any:
         """A context in which its array module works on this device, in the order of its launches."""

@@ -39,8 +39,7 @@ _heaps: dict[devices.Device, Heap] = {}
 
 def heap(device: str | devices.Device | None = None) -> Heap:
     """Where a model's memory on a device comes from."""
-    place = devices.get(device)
-    return _heaps.get(place) or _heaps.setdefault(place, Heap(place))
+    return _heaps.get(device) or _heaps.setdefault(place := devices.get(device), Heap(place))  # type: ignore[arg-type]
 
 
 def external() -> Block:

@@ -9,62 +9,81 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any, final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, final
 
 import numpy
 from llvmlite import ir
 from numba import types
 from numba.core.compiler_lock import global_compiler_lock
 
+from ownt.addresses_cpu import DATA, ITEMS, knows_objects
 from ownt.calls import Call
 from ownt.chain_cpu import ADDRESS, INT64, LONGEST, WORDS, code_of, compiled_for, count_words, is_chainable, maker
 from ownt.compiled_cpu import constants
 
-__all__ = ["LONGEST", "OpenChain", "arrays_of", "compiled_for", "is_constant", "takes"]
+__all__ = ["LONGEST", "OpenChain", "Parts", "arrays_of", "compiled_for", "is_constant", "linked", "takes"]
 
-_ITEMS = tuple.__basicsize__  # bytes into a tuple: its first item
-_DATA = object.__basicsize__  # bytes into a NumPy array: the address of its first element
 _FILLER = ir.FunctionType(INT64, [WORDS, INT64])
 
-_PROBE = (numpy.empty(1),)
-_knows_objects = (  # of CPython and NumPy as they are here
-    ctypes.c_size_t.from_address(id(_PROBE) + _ITEMS).value == id(_PROBE[0])
-    and ctypes.c_size_t.from_address(id(_PROBE[0]) + _DATA).value == _PROBE[0].ctypes.data
-)
-
 Place = tuple[int, int]  # the number of an array among those given, and bytes into it
+
+
+class Parts(NamedTuple):
+    """What a chain consists of.
+
+    words:  the records of all calls, one after the other
+    calls:  (which function makes the call, the first word of its record)
+    blanks: (the word of an address, the number of the array among those given, bytes into it)
+    held:   arrays that are always the same
+    """
+
+    words: list[int]
+    calls: list[tuple[int, int]]
+    blanks: list[tuple[int, int, int]]
+    held: list[Any]
+
+    @classmethod
+    def of(cls, calls: Sequence[tuple[Call, Sequence[Place | None]]]) -> Parts:
+        """Calls in order, of functions that a chain can take; each with the places of its arrays, in the order of
+        `arrays_of`: where they lie among those that will be given, or None for one that is always the same."""
+        made = cls([], [], [], [])
+        for (function, arguments), places in calls:
+            code = code_of(function)
+            made.calls.append((code.caller, len(made.words)))
+            found = _arrays(arguments, code.types, len(made.words) + 1)
+            for (at, array), place in zip(found, places, strict=True):
+                if place is None:
+                    made.held.append(array)
+                else:
+                    made.blanks.append((at, *place))
+            made.words.extend(code.record(arguments))
+        return made
+
+    def add(self, other: Parts, first: int) -> None:
+        """Go on with another chain, whose arrays will be given from number `first` on."""
+        start = len(self.words)
+        self.words.extend(other.words)
+        self.calls.extend((caller, start + at) for caller, at in other.calls)
+        self.blanks.extend((start + at, first + number, offset) for at, number, offset in other.blanks)
+        self.held.extend(other.held)
 
 
 @final
 class OpenChain:
     """Compiled calls on arrays that are given: `chain(arrays)`, a tuple, does them and says whether all went well.
 
-    calls: in order, of functions that a chain can take; each with the places of its arrays, in the order of
-           `arrays_of`: where they lie among those that will be given, or None for one that is always the same
+    parts: with one blank at least
     """
 
-    def __init__(self, calls: Sequence[tuple[Call, Sequence[Place | None]]]) -> None:
-        self._held: list[Any] = []  # arrays that are always the same
-        words: list[int] = []
-        table: list[tuple[int, int]] = []
-        blanks: list[tuple[int, int, int]] = []
-        for (function, arguments), places in calls:
-            code = code_of(function)
-            table.append((code.caller, len(words)))
-            found = _arrays(arguments, code.types, len(words) + 1)
-            for (at, array), place in zip(found, places, strict=True):
-                if place is None:
-                    self._held.append(array)
-                else:
-                    blanks.append((at, *place))
-            words += code.record(arguments)
-        self._words = numpy.array(words, numpy.uint64)
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self._words = numpy.array(parts.words, numpy.uint64)
         base = self._words.ctypes.data
-        self._calls = numpy.array([(caller, base + 8 * at) for caller, at in table], numpy.uint64)
-        self._blanks = numpy.array([(base + 8 * at, *place) for at, *place in blanks], numpy.uint64)
-        parts = self._blanks.ctypes.data, len(blanks), self._calls.ctypes.data, len(calls)
-        self._head = numpy.array(parts, numpy.uint64)
+        self._calls = numpy.array([(caller, base + 8 * at) for caller, at in parts.calls], numpy.uint64)
+        self._blanks = numpy.array([(base + 8 * at, *place) for at, *place in parts.blanks], numpy.uint64)
+        head = self._blanks.ctypes.data, len(parts.blanks), self._calls.ctypes.data, len(parts.calls)
+        self._head = numpy.array(head, numpy.uint64)
         self._address = self._head.ctypes.data
         self._run = _filler()
 
@@ -72,9 +91,19 @@ class OpenChain:
         return self._run(self._address, arrays) < 0
 
 
+def linked(chains: Iterable[tuple[OpenChain, int]]) -> list[OpenChain]:
+    """Chains one after the other, as few as can be; each with the number that its first array has among all given."""
+    found: list[Parts] = []
+    for chain, first in chains:
+        if not found or len(found[-1].calls) + len(chain.parts.calls) > LONGEST:
+            found.append(Parts([], [], [], []))
+        found[-1].add(chain.parts, first)
+    return [OpenChain(parts) for parts in found]
+
+
 def takes(function: Any) -> bool:
     """Whether it can be in an open chain."""
-    return _knows_objects and is_chainable(function)
+    return knows_objects and is_chainable(function)
 
 
 def arrays_of(call: Call) -> list[Any]:
@@ -119,14 +148,14 @@ def _write_filler(function: Any) -> None:
         return build.load(build.gep(address, [INT64(i)]))
 
     blanks, count = build.inttoptr(at(head, 0), WORDS), at(head, 1)
-    items = build.inttoptr(build.add(arrays, INT64(_ITEMS)), WORDS)
+    items = build.inttoptr(build.add(arrays, INT64(ITEMS)), WORDS)
     build.branch(each)
     build.position_at_end(each)
     i = build.phi(INT64)
     i.add_incoming(INT64(0), before)
     blank = build.gep(blanks, [build.mul(i, INT64(3))])
     array = build.load(build.gep(items, [at(blank, 1)]))
-    data = build.load(build.inttoptr(build.add(array, INT64(_DATA)), WORDS))
+    data = build.load(build.inttoptr(build.add(array, INT64(DATA)), WORDS))
     build.store(build.add(data, at(blank, 2)), build.inttoptr(at(blank, 0), WORDS))
     following = build.add(i, INT64(1))
     i.add_incoming(following, each)

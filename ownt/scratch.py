@@ -6,8 +6,8 @@ from typing import Any
 
 from ownt import device as devices
 from ownt import memory
-from ownt.arena import Mark
 from ownt.layout import FROM_LAST, channels_last
+from ownt.mark import Mark
 from ownt.tensor import Tensor
 from ownt.thread import state
 

@@ -23,6 +23,7 @@ class _State(threading.local):
         self.scratch: dict[Any, Any] = {}  # device -> its scratch arena
         self.temporaries: dict[Any, Any] = {}  # GPU -> the arena of what references compute on the way
         self.plans: dict[Any, Any] = {}  # see ag.plans
+        self.walk: Any = None  # the ag.walk.Walk in the making, told of plans of gradients that are followed
         self.capturing: dict[Any, Any] = {}  # GPU -> the stream that this thread launches to, for a CUDA graph of it
 
 

@@ -210,8 +210,8 @@ def test_a_replay_asks_for_no_scratch_memory():
     arena = ownt.memory.scratch()
     asked = []
     for number in range(3):
-        before = arena._serial
+        before = arena.serial
         step(*batch(model, number))
-        asked.append(arena._serial - before)
+        asked.append(arena.serial - before)
     assert asked[0] > 20
     assert asked[1:] == [0, 0]

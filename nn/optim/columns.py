@@ -14,15 +14,15 @@ class Column:
     """What a table of addresses needs to know of some arrays.
 
     dtype: theirs; None if they have not all the same
-    table: what a device made of this column and others, to be used again as long as all addresses are the same
+    table: what a device made of this column and others, to be used again where addresses are the same
     """
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         dtype, pointer = arrays[0].dtype, devices.of(arrays[0]).pointer
         self.addresses = [pointer(array) for array in arrays]
         self.sizes = tuple([array.size for array in arrays])
-        self.dtype = dtype if all(array.dtype == dtype for array in arrays) else None
-        self.is_contiguous = all(array.flags.c_contiguous for array in arrays)
+        self.dtype = dtype if [array.dtype for array in arrays].count(dtype) == len(arrays) else None
+        self.is_contiguous = False not in [array.flags.c_contiguous for array in arrays]
         self.table: Any = None
 
 

@@ -26,10 +26,19 @@ class Table:
     """
 
     def __init__(self, found: Sequence[Column]) -> None:
-        self.like = _NONE[found[0].dtype]  # type: ignore[index]
-        self.addresses = numpy.array([column.addresses for column in found], "uint64").T.copy()
-        self.pieces = _pieces(found[0].sizes)
-        self.size = sum(found[0].sizes)
+        first, *others = found
+        self.like = _NONE[first.dtype]  # type: ignore[index]
+        if first.table is None:
+            self.addresses = numpy.array([column.addresses for column in found], "uint64").T.copy()
+        else:  # a copy: launches that were recorded may go on reading those of before
+            before, known = first.table
+            self.addresses = known.copy()
+            for number, column in enumerate(others):
+                if column is not before[number]:
+                    self.addresses[:, number + 1] = column.addresses
+        first.table = others, self.addresses
+        self.pieces = _pieces(first.sizes)
+        self.size = sum(first.sizes)
 
     @classmethod
     def of(cls, *given: Sequence[Any]) -> Table | None:
