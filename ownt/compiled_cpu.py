@@ -47,7 +47,8 @@ HEAVY = 1 << 12  # the same where each takes much arithmetic
 PIECE = 1 << 13  # elements of a piece: a few arrays of it fit into a core's first-level cache
 
 
-_SOURCES = [Path(__file__).with_name(f"{name}_cpu.py") for name in ("compiled", "blas", "lanes", "lanes_math", "tile")]
+_SHARED = ("compiled", "blas", "lanes", "lanes_math", "lanes_columns", "tile")
+_SOURCES = [Path(__file__).with_name(f"{name}_cpu.py") for name in _SHARED]
 _OWN_CODE = f"{zlib.crc32(b''.join(path.read_bytes() for path in _SOURCES)):08x}"  # kernels are made of it too
 
 

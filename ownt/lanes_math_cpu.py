@@ -10,7 +10,7 @@ from numba.extending import intrinsic, overload
 from ownt.compiled_cpu import exp
 from ownt.lanes_cpu import DOUBLES, FLOATS, I32, larger, llvm_call, smaller, spread
 
-__all__ = ["exp", "log"]
+__all__ = ["exp", "log", "sqrt"]
 
 _HALF_ROOT = 0x3F3504F3  # the bits of the square root of 1/2 in float32
 _DIGITS = 23  # bits of a float32's fraction
@@ -24,7 +24,7 @@ def _function(name: str) -> Any:
     return function
 
 
-floor = _function("floor")
+floor, sqrt = _function("floor"), _function("sqrt")
 _exp_of_each, _log_of_each = _function("exp"), _function("log")
 
 

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("numba")
 
 from ownt.compiled_cpu import compiled
+from ownt.lanes_columns_cpu import load_columns, load_pairs, store_columns, store_pairs, transpose
 from ownt.lanes_cpu import (
     each,
     fill,
@@ -132,3 +133,57 @@ def test_some_touch_so_many_and_no_more(dtype, count):
     numpy.testing.assert_array_equal(out[1 : 1 + touched], x[2 : 2 + touched] + 1)
     assert (out[1 + touched :] == -5).all()
     numpy.testing.assert_allclose(out[0], x[2 : 2 + touched].sum(), rtol=1e-5, atol=1e-6)
+
+
+@compiled("void(real[:, ::1], real[::1], real[:, ::1], int64, int64, int64, int64, int64)")
+def columns(x, work, out, row, column, count, width, beta):
+    """work = columns of x, one after the other; the same columns of out = theirs, or more by them"""
+    at = row * x.shape[1] + column
+    load_columns(work, 0, x, at, x.shape[1], count, width)
+    store_columns(out, at, x.shape[1], count, width, beta, work, 0)
+
+
+@pytest.mark.parametrize("beta", [0, 1])
+@pytest.mark.parametrize("width", [1, 3, 4, 7, 8, 16, 21, 32])
+@pytest.mark.parametrize("count", [None, 1, 5])
+def test_columns_are_loaded_and_stored(dtype, count, width, beta):
+    n = lane_count(dtype)
+    count = count or n
+    x, out = numpy.random.default_rng(0).standard_normal((2, n + 3, 40)).astype(dtype)
+    work, before = numpy.full(n * width, numpy.nan, dtype), out.copy()
+    columns[numpy.dtype(dtype), False](x, work, out, 2, 5, count, width, beta)
+    part = slice(2, 2 + count), slice(5, 5 + width)
+    numpy.testing.assert_array_equal(work.reshape(width, n)[:, :count].T, x[part])
+    assert not work.reshape(width, n)[:, count:].any()
+    before[part] = x[part] + (before[part] if beta else 0)
+    numpy.testing.assert_array_equal(out, before)
+
+
+@compiled("void(real[:, ::1], real[:, ::1])")
+def turned(x, out):
+    transpose(out, 2, out.shape[1], x, 3, x.shape[1])
+
+
+def test_a_square_is_transposed(dtype):
+    n = lane_count(dtype)
+    x, out = numpy.random.default_rng(0).standard_normal((n, n + 3)).astype(dtype), numpy.zeros((n, n + 5), dtype)
+    turned[numpy.dtype(dtype), False](x, out)
+    numpy.testing.assert_array_equal(out[:, 2 : n + 2], x[:, 3:].T)
+    assert not out[:, :2].any()
+    assert not out[:, n + 2 :].any()
+
+
+@compiled("void(real[:, ::1], real[::1], real[:, ::1])")
+def pairs(x, work, out):
+    load_pairs(work, 0, x, 2)
+    store_pairs(out, 2, load(work, lanes(work)), load(work, 0))
+
+
+def test_pairs_are_loaded_and_stored(dtype):
+    n = lane_count(dtype)
+    x, out = numpy.random.default_rng(0).standard_normal((n + 2, 2)).astype(dtype), numpy.zeros((n + 2, 2), dtype)
+    work = numpy.zeros(2 * n, dtype)
+    pairs[numpy.dtype(dtype), False](x, work, out)
+    numpy.testing.assert_array_equal(work.reshape(2, n), x[1 : n + 1].T)
+    numpy.testing.assert_array_equal(out[1 : n + 1], x[1 : n + 1, ::-1])
+    assert not out[[0, -1]].any()

@@ -24,7 +24,7 @@ UNARY = ("relu", "sigmoid", "silu", "leaky_relu")
 BINARY = ("add", "sub", "mul", "div")
 HEADS = (
     *((1, 1, 1, 1), (3, 63, 2, 5), (2, 65, 3, 7), (1, 193, 1, 2)),
-    *((9, 7, 5, 3), (67, 1, 1, 1), (33, 16, 4, 4), (5, 31, 3, 16)),
+    *((9, 7, 5, 3), (67, 1, 1, 1), (33, 16, 4, 4), (5, 31, 3, 16), (3, 32, 2, 8), (5, 17, 3, 6), (2, 24, 1, 12)),
 )
 
 
@@ -74,12 +74,13 @@ POOLS = [
     for n, c, image in ((1, 1, (5, 4)), (2, 65, (7, 9)), (3, 5, (4, 17)))
     for options in ((2,), (3, 2, 1), ((2, 3), 1, (1, 0)), ((4, 2), (1, 3)), (1, 2))
 ]  # fmt: skip
+ROWS = ((1, 1), (33, 5), (1, 4), (15, 12), (33, 16), (100, 28), (259, 64))
 ODD = {  # beside CASES
     **{name: [Sample(normal(n)) for n in SIZES] for name in UNARY},
     **{name: [Sample(normal(n), normal(n)) for n in SIZES] for name in BINARY},
     "gelu": [Sample(normal(n), kind) for n in (1, 8193, 30_001) for kind in ("none", "tanh")],
-    "layer_norm": [Sample(normal(n, c), normal(c), normal(c)) for n, c in ((1, 1), (33, 5), (65, 17), (700, 65))],
-    "rms_norm": [Sample(normal(n, c), normal(c)) for n, c in ((1, 1), (33, 5), (700, 65))],
+    "layer_norm": [Sample(normal(n, c), normal(c), normal(c)) for n, c in (*ROWS, (65, 17), (700, 65))],
+    "rms_norm": [Sample(normal(n, c), normal(c)) for n, c in (*ROWS, (700, 65))],
     "linear": [Sample(normal(n, i), normal(o, i), normal(o)) for n, i, o in ((1, 1, 1), (17, 33, 5), (259, 70, 131))],
     "matmul": [Sample(normal(m, k), normal(k, n)) for m, k, n in ((1, 1, 1), (17, 1, 33), (131, 70, 259))],
     "norm_linear": [Sample(normal(n, 9), normal(9), normal(9), normal(5, 9), normal(5)) for n in (1, 257, 515)],

@@ -9,21 +9,22 @@ from __future__ import annotations
 import numpy
 
 from ownt.compiled_cpu import compiled, prange
-from ownt.lanes_cpu import each, fill, from_lane, gather, lanes, larger, load, scatter, store
+from ownt.lanes_columns_cpu import load_columns, store_columns, transpose
+from ownt.lanes_cpu import each, fill, from_lane, lanes, larger, load, load_some, store, store_some
 from ownt.lanes_math_cpu import exp, log
 
 LONGEST, WIDEST = 32, 16  # sequences and heads that it is for: beyond, matrix products are faster
-_MOST = 16  # lanes that there may be
+_LANES = (8, 16)  # that there may be
 
 
 def forward_size(t: int, depth: int) -> int:
     """Numbers of workspace that `attend` takes for each part."""
-    return (depth + t) * _MOST
+    return max((depth + t) * n for n in _LANES)
 
 
 def backward_size(t: int, depth: int) -> int:
     """Numbers of workspace that `attend_back` takes for each part."""
-    return (2 * depth + 2 * t + -(-t // _MOST) + 1) * _MOST
+    return max((3 * depth + 2 * n + -(-t // n) * 2 * (depth + n)) * n for n in _LANES)
 
 
 @compiled("void(real[:, ::1], real[:, ::1], real[:, ::1], int64, int64, int64, int64, real[:, ::1])", parallel=True)
@@ -34,7 +35,7 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
         rows = work[part]
         n = lanes(rows)
         none, lowest, scale = fill(rows, 0), fill(rows, -numpy.inf), fill(rows, depth**-0.5)
-        scores = depth * n  # where they lie; queries come first
+        scores = depth * n  # where they lie; queries, and then results, come first
         for unit in range(part * units // parts, (part + 1) * units // parts):
             above, left = unit // heads * t, unit % heads * depth
             qs = above * pitch + left
@@ -42,14 +43,13 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
             for first in range(0, t, n):
                 last = min(first + n, t)
                 count = last - first
-                for d in range(depth):
-                    store(rows, d * n, gather(qkv, qs + first * pitch + d, pitch, count) * scale)
+                load_columns(rows, 0, qkv, qs + first * pitch, pitch, count, depth)
                 top, total = lowest, none
                 for j in range(last):
                     score = none
                     for d in range(depth):
                         score = score + load(rows, d * n) * each(qkv, ks + j * pitch + d)
-                    score = from_lane(j - first, score, lowest)
+                    score = from_lane(j - first, score * scale, lowest)
                     top = larger(score, top)
                     store(rows, scores + j * n, score)
                 for j in range(last):
@@ -60,8 +60,9 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
                     value = none
                     for j in range(last):
                         value = value + load(rows, scores + j * n) * each(qkv, vs + j * pitch + d)
-                    scatter(y, (above + first) * width + left + d, width, count, value / total)
-                scatter(lse, unit * t + first, 1, count, top + log(total))
+                    store(rows, d * n, value / total)
+                store_columns(y, (above + first) * width + left, width, count, depth, 0, rows, 0)
+                store_some(lse, unit * t + first, count, top + log(total))
 
 
 @compiled(
@@ -70,66 +71,62 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
     parallel=True,
 )
 def attend_back(g, qkv, y, lse, dqkv, beta, t, heads, depth, units, work):
-    """See attention_vjp; matrices, lse as (units, t). First a lane for each query, then one for each key."""
+    """See attention_vjp; matrices, lse as (units, t). A lane for each query; for gradients of keys one for each key."""
     width, pitch, parts = heads * depth, 3 * heads * depth, work.shape[0]
     for part in prange(parts):
         rows = work[part]
         n = lanes(rows)
         none, scale = fill(rows, 0), fill(rows, depth**-0.5)
-        others, slopes, powers, inners = depth * n, 2 * depth * n, (2 * depth + t) * n, (2 * depth + 2 * t) * n
+        blocks, pair = -(-t // n), 2 * depth * n  # of keys; their gradients and those of values
+        others, results, sums = depth * n, 2 * depth * n, 3 * depth * n  # where what lies, queries first
+        slopes = sums + blocks * pair
+        powers = slopes + blocks * n * n
+        turned = powers + blocks * n * n
         for unit in range(part * units // parts, (part + 1) * units // parts):
             above, left = unit // heads * t, unit % heads * depth
             qs, gs = above * pitch + left, above * width + left
             ks, vs = qs + width, qs + 2 * width
+            for at in range(sums, slopes, n):
+                store(rows, at, none)
             for first in range(0, t, n):
                 last = min(first + n, t)
                 count = last - first
+                load_columns(rows, 0, qkv, qs + first * pitch, pitch, count, depth)
+                load_columns(rows, others, g, gs + first * width, width, count, depth)
+                load_columns(rows, results, y, gs + first * width, width, count, depth)
                 inner = none
                 for d in range(depth):
-                    slope = gather(g, gs + first * width + d, width, count)
-                    store(rows, d * n, gather(qkv, qs + first * pitch + d, pitch, count) * scale)
-                    store(rows, others + d * n, slope)
-                    inner = inner + slope * gather(y, gs + first * width + d, width, count)
-                store(rows, inners + first, inner)
-                low = gather(lse, unit * t + first, 1, count)
+                    inner = inner + load(rows, others + d * n) * load(rows, results + d * n)
+                low = load_some(lse, unit * t + first, count)
                 for j in range(last):
                     score, slope = none, none
                     for d in range(depth):
                         score = score + load(rows, d * n) * each(qkv, ks + j * pitch + d)
                         slope = slope + load(rows, others + d * n) * each(qkv, vs + j * pitch + d)
-                    power = from_lane(j - first, exp(score - low), none)
+                    power = from_lane(j - first, exp(score * scale - low), none)
+                    store(rows, powers + j * n, power)
                     store(rows, slopes + j * n, power * (slope - inner))
                 for d in range(depth):
-                    at = qs + first * pitch + d
                     value = none
                     for j in range(last):
                         value = value + load(rows, slopes + j * n) * each(qkv, ks + j * pitch + d)
-                    value = value * scale
-                    if beta:
-                        value = value + gather(dqkv, at, pitch, count)
-                    scatter(dqkv, at, pitch, count, value)
-            for first in range(0, t, n):
+                    store(rows, results + d * n, value * scale)
+                store_columns(dqkv, qs + first * pitch, pitch, count, depth, beta, rows, results)
+                for block in range(first // n + 1):
+                    transpose(rows, turned, n, rows, slopes + block * n * n, n)
+                    transpose(rows, turned + n * n, n, rows, powers + block * n * n, n)
+                    for d in range(depth):
+                        at = sums + block * pair + d * n
+                        key, value = load(rows, at), load(rows, at + depth * n)
+                        for i in range(count):
+                            key = key + load(rows, turned + i * n) * each(qkv, qs + (first + i) * pitch + d)
+                            value = value + load(rows, turned + (n + i) * n) * each(g, gs + (first + i) * width + d)
+                        store(rows, at, key)
+                        store(rows, at + depth * n, value)
+            for block in range(blocks):
+                first, at = block * n, sums + block * pair
                 count = min(n, t - first)
                 for d in range(depth):
-                    store(rows, d * n, gather(qkv, ks + first * pitch + d, pitch, count) * scale)
-                    store(rows, others + d * n, gather(qkv, vs + first * pitch + d, pitch, count))
-                for i in range(first, t):
-                    score, slope = none, none
-                    for d in range(depth):
-                        score = score + load(rows, d * n) * each(qkv, qs + i * pitch + d)
-                        slope = slope + load(rows, others + d * n) * each(g, gs + i * width + d)
-                    power = from_lane(i + 1 - first, none, exp(score - each(lse, unit * t + i)))
-                    store(rows, powers + i * n, power)
-                    store(rows, slopes + i * n, power * (slope - each(rows, inners + i)))
-                for d in range(depth):
-                    at = ks + first * pitch + d
-                    key, value = none, none
-                    for i in range(first, t):
-                        key = key + load(rows, slopes + i * n) * each(qkv, qs + i * pitch + d)
-                        value = value + load(rows, powers + i * n) * each(g, gs + i * width + d)
-                    key = key * scale
-                    if beta:
-                        key = key + gather(dqkv, at, pitch, count)
-                        value = value + gather(dqkv, at + width, pitch, count)
-                    scatter(dqkv, at, pitch, count, key)
-                    scatter(dqkv, at + width, pitch, count, value)
+                    store(rows, at + d * n, load(rows, at + d * n) * scale)
+                store_columns(dqkv, ks + first * pitch, pitch, count, depth, beta, rows, at)
+                store_columns(dqkv, vs + first * pitch, pitch, count, depth, beta, rows, at + depth * n)

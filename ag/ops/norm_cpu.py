@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy
 
+from ag.ops import norm_narrow_cpu as narrow
 from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
+from ag.ops.norm_narrow_cpu import add_up
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.compiled_cpu import HEAVY, OPTIONS, SMALL, blocks, compiled, constant, prange
+from ownt.compiled_cpu import HEAVY, SMALL, blocks, compiled, constant, prange
 from ownt.kernel import Out
 
 _ROWS = 32  # of a block at least
@@ -107,19 +108,9 @@ def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift,
                     for c in range(width):
                         result[c] = inverse * (scaled[c] - total - (row[c] - mean) * inverse * along)
     if gain_beta >= 0:
-        _add_up(sums, 0, dgain, gain_beta)
+        add_up(sums, 0, dgain, gain_beta)
     if shift_beta >= 0:
-        _add_up(sums, 1, dshift, shift_beta)
-
-
-@numba.njit(**OPTIONS)
-def _add_up(sums, which, out, beta):
-    """out = the sum over blocks, in their order"""
-    for c in range(out.size):
-        total = out[c] if beta else out.dtype.type(0)
-        for part in range(sums.shape[0]):
-            total += sums[part, which, c]
-        out[c] = total
+        add_up(sums, 1, dshift, shift_beta)
 
 
 def _in_rows(*arrays: Any) -> bool:
@@ -140,6 +131,9 @@ def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, sta
     if not _in_rows(x, y, gain, shift, stats.array):
         return None
     arguments = (x, _gain(gain, x), _shift(shift, x), eps, centred, y, out.beta, stats.array)
+    if _is_narrow(x):
+        work = scratch.empty((_parts(x), narrow.forward_size(x.shape[1])), dtype=kind, kind="workspace")
+        return narrow.normalize[kind, x.size > SMALL], (*arguments, work.array)
     return normalize[kind, x.size > HEAVY], arguments
 
 
@@ -158,11 +152,23 @@ def _(
     kind = x.dtype
     if not _in_rows(g, x, stats, gain, *(out.array for out in (dx, dgain, dshift) if out)):
         return None
-    parts = max(1, min(_BLOCKS, x.shape[0] // _ROWS))
-    sums = scratch.empty((parts, 3, x.shape[1]), dtype=kind, kind="workspace")
+    sums = scratch.empty((_parts(x), 3, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
-    arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *_wanted(dgain, kind))
-    return slopes[kind, x.size > HEAVY], (*arguments, *_wanted(dshift, kind))
+    wanted = (*_wanted(dgain, kind), *_wanted(dshift, kind))
+    arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *wanted)
+    if _is_narrow(x):
+        work = scratch.empty((_parts(x), narrow.backward_size(x.shape[1])), dtype=kind, kind="workspace")
+        return narrow.slopes[kind, x.size > SMALL], (*arguments, work.array)
+    return slopes[kind, x.size > HEAVY], arguments
+
+
+def _is_narrow(x: Any) -> bool:
+    return 0 < x.shape[1] <= narrow.WIDEST and x.shape[1] % 4 == 0
+
+
+def _parts(x: Any) -> int:
+    """Blocks that sums over rows are made in."""
+    return max(1, min(_BLOCKS, x.shape[0] // _ROWS))
 
 
 def _wanted(out: Out | None, dtype: Any) -> tuple[Any, int]:

@@ -1,0 +1,136 @@
+"""Norms of short rows on the CPU: a lane of the vector units for each row, so that nothing is summed across lanes."""
+
+from __future__ import annotations
+
+import numba
+
+from ownt.compiled_cpu import OPTIONS, compiled, prange
+from ownt.lanes_columns_cpu import load_columns, load_pairs, store_columns, store_pairs
+from ownt.lanes_cpu import each, fill, gather, lanes, load, scatter, store, total
+from ownt.lanes_math_cpu import sqrt
+
+WIDEST = 64  # rows that it is for, of a multiple of 4: longer ones are vectors by themselves
+_LANES = (8, 16)  # that there may be
+
+
+def forward_size(width: int) -> int:
+    """Numbers of workspace that `normalize` takes for each part."""
+    return width * max(_LANES)
+
+
+def backward_size(width: int) -> int:
+    """Numbers of workspace that `slopes` takes for each part."""
+    return (4 * width + 2) * max(_LANES)
+
+
+@compiled(
+    "void(real[:, ::1], real[::1], real[::1], float64, boolean, real[:, ::1], int64, real[:, ::1], real[:, ::1])",
+    parallel=True,
+)
+def normalize(x, gain, shift, eps, centred, y, beta, stats, work):
+    """See norm_kernel."""
+    count, width = x.shape
+    parts = work.shape[0]
+    for part in prange(parts):
+        rows = work[part]
+        n = lanes(rows)
+        groups = -(-count // n)
+        none, one, size, least = fill(rows, 0), fill(rows, 1), fill(rows, width), fill(rows, eps)
+        for group in range(part * groups // parts, (part + 1) * groups // parts):
+            first = group * n
+            here = min(n, count - first)
+            load_columns(rows, 0, x, first * width, width, here, width)
+            mean, square = none, none
+            if centred:
+                for at in range(0, width * n, 4 * n):
+                    pair = load(rows, at) + load(rows, at + n)
+                    mean = mean + (pair + (load(rows, at + 2 * n) + load(rows, at + 3 * n)))
+                mean = mean / size
+            for at in range(0, width * n, 4 * n):
+                a, b = load(rows, at) - mean, load(rows, at + n) - mean
+                c, d = load(rows, at + 2 * n) - mean, load(rows, at + 3 * n) - mean
+                square = square + ((a * a + b * b) + (c * c + d * d))
+            inverse = one / sqrt(square / size + least)
+            _store_stats(stats, first, here, mean, inverse)
+            for c in range(width):
+                store(rows, c * n, (load(rows, c * n) - mean) * inverse * each(gain, c) + each(shift, c))
+            store_columns(y, first * width, width, here, width, beta, rows, 0)
+
+
+@compiled(
+    "void(real[:, ::1], real[:, ::1], real[:, ::1], real[::1], boolean, real[:, ::1], int64, real[:, :, ::1], "
+    "real[::1], int64, real[::1], int64, real[:, ::1])",
+    parallel=True,
+)
+def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta, work):
+    """See norm_vjp; a beta below 0 says that a gradient is not wanted. sums: two rows for each part."""
+    count, width = x.shape
+    parts = work.shape[0]
+    for part in prange(parts):
+        rows = work[part]
+        n = lanes(rows)
+        groups = -(-count // n)
+        none, size = fill(rows, 0), fill(rows, width)
+        others, along_x, plain, found = width * n, 2 * width * n, 3 * width * n, 4 * width * n  # where what lies
+        for at in range(along_x, found, n):
+            store(rows, at, none)
+        for group in range(part * groups // parts, (part + 1) * groups // parts):
+            first = group * n
+            here = min(n, count - first)
+            load_columns(rows, 0, g, first * width, width, here, width)
+            load_columns(rows, others, x, first * width, width, here, width)
+            _load_stats(rows, found, stats, first, here)
+            mean, inverse = load(rows, found), load(rows, found + n)
+            level, along = none, none
+            for c in range(0, others, n):
+                slope = load(rows, c)
+                apart = (load(rows, others + c) - mean) * inverse
+                store(rows, others + c, apart)
+                store(rows, along_x + c, load(rows, along_x + c) + slope * apart)
+                store(rows, plain + c, load(rows, plain + c) + slope)
+                scaled = slope * each(gain, c // n)
+                store(rows, c, scaled)
+                level = level + scaled
+                along = along + scaled * apart
+            if beta >= 0:
+                level = level / size if centred else none
+                along = along / size
+                for c in range(0, others, n):
+                    store(rows, c, inverse * (load(rows, c) - level - load(rows, others + c) * along))
+                store_columns(dx, first * width, width, here, width, beta, rows, 0)
+        for c in range(width):
+            sums[part, 0, c] = total(load(rows, along_x + c * n))
+            sums[part, 1, c] = total(load(rows, plain + c * n))
+    if gain_beta >= 0:
+        add_up(sums, 0, dgain, gain_beta)
+    if shift_beta >= 0:
+        add_up(sums, 1, dshift, shift_beta)
+
+
+@numba.njit(**OPTIONS)
+def _store_stats(stats, first, count, mean, inverse):
+    if count == lanes(stats):
+        store_pairs(stats, 2 * first, mean, inverse)
+    else:
+        scatter(stats, 2 * first, 2, count, mean)
+        scatter(stats, 2 * first + 1, 2, count, inverse)
+
+
+@numba.njit(**OPTIONS)
+def _load_stats(rows, at, stats, first, count):
+    n = lanes(stats)
+    if count == n:
+        load_pairs(rows, at, stats, 2 * first)
+    else:
+        store(rows, at, gather(stats, 2 * first, 2, count))
+        store(rows, at + n, gather(stats, 2 * first + 1, 2, count))
+
+
+@numba.njit(**OPTIONS)
+def add_up(sums, which, out, beta):
+    """out = the sum over parts, in their order"""
+    for c in range(out.size):
+        found = out[c] if beta else out.dtype.type(0)
+        for part in range(sums.shape[0]):
+            found += sums[part, which, c]
+        out[c] = found
