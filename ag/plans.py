@@ -59,7 +59,7 @@ def forward(op: Any, values: Sequence[Any], options: dict[str, Any]) -> Forward:
     given: list[Any] = []
     key, known = _key(op, values, options, given, []), state.plans
     plan = known.get(key, 0)
-    if type(plan) is Plan:
+    if type(plan) is Plan:  # of arguments that first had to be made tensors, or one that failed
         found = _returned(plan, given)
         if found is not None:
             return found
@@ -132,11 +132,10 @@ def _gradient_key(followed: Plan, g: Tensor, slots: Sequence[Any], owners: Seque
                 return None
             parts.append(slot.view.key)
             slot = slot.source
-            parts.append((slot.shape, slot.last))
         if owner.tensor is None:
-            parts.append(owner.leaf)  # which takes no gradient that is another's too
+            parts += (owner.leaf, owner.layout)  # a leaf takes no gradient that is another's too
         elif owner.tensor._block.holders == 1:
-            parts.append(layout(owner.tensor))
+            parts += (owner.layout, layout(owner.tensor))
         else:
             return None
     return tuple(parts)

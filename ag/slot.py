@@ -11,7 +11,7 @@ from ownt import Tensor, memory
 from ownt import device as devices
 from ownt.kernel import Out
 from ownt.launch import not_repeatable
-from ownt.layout import FROM_LAST, TO_LAST, channels_last
+from ownt.layout import FROM_LAST, TO_LAST, Layout, channels_last, layout_like
 from ownt.thread import state
 
 
@@ -81,7 +81,9 @@ class GradSlot:
     transposes and reshapes are written where they belong.
     """
 
-    __slots__ = ("device", "dtype", "hooks", "last", "leaf", "name", "record", "shape", "source", "tensor", "view")
+    __slots__ = (
+        "_layout", "device", "dtype", "hooks", "last", "leaf", "name", "record", "shape", "source", "tensor", "view"
+    )  # fmt: skip
 
     def __init__(self, like: Tensor, leaf: bool = False, name: str = "") -> None:
         array = like._array
@@ -96,6 +98,14 @@ class GradSlot:
         self.hooks: dict[int, Callable[[Tensor], Any]] | None = None
         self.source: GradSlot | None = None
         self.view: View | None = None
+        self._layout: Any = None  # not asked for yet
+
+    @property
+    def layout(self) -> Layout:
+        """What there is one of for each shape, dtype and order of a gradient's memory."""
+        if self._layout is None:
+            self._layout = layout_like(self.shape, self.dtype, self.last)
+        return self._layout
 
     def out(self, zero: bool = False) -> Out:
         """Where to put a contribution: the whole buffer, to be written the first time and added to after.

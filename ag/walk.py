@@ -67,7 +67,7 @@ class Walk:
 
         Raises: RuntimeError if what an op saved was changed; MemoryError; no leaf's gradient has changed then.
         """
-        for slot in order:
+        for slot in reversed(order):
             check(slot.record.op.name, slot.record.saved, slot.record.versions)  # type: ignore[union-attr]
         held = Held(order, memory.scratch(devices.cpu))
         fresh: list[GradSlot] = []  # leaves that had no gradient
@@ -86,7 +86,7 @@ class Walk:
         self._missed += 1
         if not held.arena.is_unwatched or (self._missed > _WATCHED and self._missed % _WATCHED):
             return self._taken(grad, order, fresh, None)
-        with Places(held, order, grads=grad is not None) as places:
+        with Places(held, order, is_seed=grad is not None) as places:
             arrays = self._taken(grad, order, fresh, places)
         places.keep(arrays)
         self._places = [places, *self._places[: _PLACES - 1]]
@@ -133,7 +133,7 @@ def begin(root: GradSlot, grad: Tensor | None) -> None:
 
 def find(grad: Tensor | None, order: Sequence[GradSlot]) -> Walk | None:
     """The walk back through slots, in the order in which their ops ran; one to be made, if it is time, or none."""
-    if not order or state.launch is not None or state.in_step is not None:
+    if not order or order[-1].source is not None or state.launch is not None or state.in_step is not None:
         return None
     key = _key(grad, order)
     if key is None:
@@ -155,17 +155,18 @@ def _key(grad: Tensor | None, order: Sequence[GradSlot]) -> plans.Key | None:
     others by where it is, an inner slot by when its op ran.
     """
     parts: list[Any] = [None if grad is None else plans.layout(grad)]
+    there: set[int] = set()  # blocks of gradients that are added to
     last = order[-1].record.sequence  # type: ignore[union-attr]
     for slot in order:
         record: Any = slot.record
-        if slot.hooks or slot.tensor is not None or record.remakes:
+        if slot.hooks or slot.tensor is not None or record.remakes or record.recipe is not None:
             return None
         plan = record.plan
         if plan is None:  # unless it is a view, it has none
             source = record.slots[0] if slot.source is not None else None
             if source is None or slot.view.key is None:  # type: ignore[union-attr]
                 return None
-            parts += (slot.view.key, source.shape, source.last)  # type: ignore[union-attr]
+            parts += (slot.view.key, source.layout)  # type: ignore[union-attr]
         else:
             parts.append(plan)
         for source in record.slots:
@@ -173,8 +174,15 @@ def _key(grad: Tensor | None, order: Sequence[GradSlot]) -> plans.Key | None:
                 parts.append(None)
             elif source.record is not None:
                 parts.append(source.record.sequence - last)
-            elif source.hooks or (source.tensor is not None and source.tensor._block.holders != 1):
+            elif source.hooks:
+                return None
+            elif source.tensor is None:
+                parts += (id(source), source.name, source.layout, None)
+            elif source.tensor._block.holders != 1:
                 return None
             else:
-                parts += (id(source), None if source.tensor is None else plans.layout(source.tensor))
+                parts += (id(source), source.name, source.layout, plans.layout(source.tensor))
+                there.add(id(source.tensor._block))
+    if there and any(id(part._block) in there for slot in order for part in slot.record.saved if type(part) is Tensor):  # type: ignore[union-attr]
+        return None  # it would read what it writes to, which is an error when that is done
     return tuple(parts)

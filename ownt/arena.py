@@ -229,6 +229,8 @@ class Arena:
             if self._free_sizes[run] == len(self._chunks[number]) and number not in kept:
                 self._chunks[number] = None  # a place kept, so that offsets into the others stay what they are
                 del self._free_offsets[run], self._free_sizes[run]
+        for recording in [each for each in self.recordings if not self.has(each.runs)]:
+            recording.forget()
         self._add_chunk(max(size, self.chunk_bytes, self.capacity // _SHARE))
         return len(self._free_sizes) - 1
 

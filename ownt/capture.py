@@ -53,7 +53,7 @@ class Recording:
         self._positions: list[tuple[Any, int]] = []  # where random numbers begin: arrays, and offsets from the start
         self._base: Tensor | None = None  # where the first of them is, on a GPU
         self._drawn = 0
-        self._runs: list[tuple[int, int]] = []  # of scratch memory that is used
+        self.runs: list[tuple[int, int]] = []  # (offset, size) of scratch memory that is used
         self._peak: dict[Account, int] = {}  # scratch bytes by account when there are most
         self._peak_bytes = 0
         self._changes = -1
@@ -76,7 +76,7 @@ class Recording:
             with Log(self.arena.device.ledger) as log, self._watching():
                 yield
         finally:
-            self._runs, self.arena.trace = merged(self.arena.trace), trace
+            self.runs, self.arena.trace = merged(self.arena.trace), trace
         self._peak = log.peak(_TRANSIENT)
         self._peak_bytes = sum(self._peak.values())
         self._told = None if told is None else told.log[first:]
@@ -163,7 +163,7 @@ class Recording:
     @property
     def is_valid(self) -> bool:
         """Whether it may be replayed at all: no model has changed since, and its memory is still there."""
-        return not self.spoiled and self._changes == _changes and self.arena.has(self._runs)
+        return not self.spoiled and self._changes == _changes and self.arena.has(self.runs)
 
     @property
     def is_graph(self) -> bool:
@@ -179,7 +179,7 @@ class Recording:
         """What lies in scratch memory that a replay would write to; "" if nothing does."""
         if self.arena is not memory.scratch(self.arena.device):
             return "scratch memory of another thread"
-        return self.arena.occupant(self._runs)
+        return self.arena.occupant(self.runs)
 
     def replay(self, fill: Callable[[], None] = nothing) -> None:
         """Run the launches again, with the next random numbers; the ledger is told of the memory they use.

@@ -46,13 +46,17 @@ _layouts: dict[tuple[Any, ...], Layout] = {}
 _MOST = 1 << 14  # of them; beyond that all are forgotten, and found to differ from those that follow
 
 
+def layout_like(*properties: Any) -> Layout:
+    """The one of such properties."""
+    if len(_layouts) > _MOST:
+        _layouts.clear()
+    return _layouts.setdefault(properties, Layout())
+
+
 def layout_of(tensor: Any) -> Layout:
     """The layout of a Tensor, which keeps it unless its array is somebody else's, who may change it."""
     array = tensor._array
-    if len(_layouts) > _MOST:
-        _layouts.clear()
-    key = array.shape, array.strides, array.dtype, array.flags.writeable
-    found: Layout = _layouts.setdefault(key, Layout())
+    found = layout_like(array.shape, array.strides, array.dtype, array.flags.writeable)
     if tensor._block.source is not None:
         tensor._layout = found
     return found

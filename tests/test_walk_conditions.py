@@ -1,74 +1,19 @@
 """What walks depend on: when a backward is repeated, when it is not, and what happens when it fails."""
 
-import threading
-
 import numpy as np
 import pytest
 
 pytest.importorskip("numba")
 
+from walk_net import OFTEN, leaf, net, same
+
 import ag
-import nn
 import ownt
-from ag.walk import Walk
 from ownt import Tensor
 from ownt.arena import Arena
 from ownt.kernel import Kernel, Out
-from ownt.thread import state
 
-OFTEN = 6  # rounds after which places are known, if ops are watched at once
-
-
-def leaf(*shape, value=1.0):
-    return ag.param(np.full(shape, value, "float32"))
-
-
-def walks():
-    return [found for found in state.plans.values() if type(found) is Walk]
-
-
-class Net:
-    """A small graph that is repeated: views, a leaf that is used twice, one that is added to."""
-
-    def __init__(self, seed=0):
-        numbers = np.random.default_rng(seed)
-        shapes = {"x": (4, 6), "w": (6, 6), "b": (6,), "table": (8, 6)}
-        self.leaves = {name: ag.param(numbers.normal(size=shape).astype("float32")) for name, shape in shapes.items()}
-        self.seed = ownt.ones(2, 6)
-
-    def forward(self):
-        x, w, b, table = self.leaves.values()
-        y = ag.linear(ag.gelu(x), w, b) + table[2:6]
-        upper, lower = y[:2], y[2:]
-        return ag.gelu(lower) + upper * 2.0 + ag.linear(x, w).reshape(2, 2, 6)[1]
-
-    def backward(self):
-        y = self.forward()
-        y.backward(self.seed)
-        return {name: node.grad.numpy().copy() for name, node in self.leaves.items()}
-
-    def clear(self):
-        ag.zero_grad(self.leaves.values())
-
-    def run(self):
-        self.clear()
-        return self.backward()
-
-
-def same(found, wanted):
-    return all((found[name] == wanted[name]).all() for name in wanted)
-
-
-@pytest.fixture
-def net(at_once):
-    """One whose walk knows its places."""
-    made = Net()
-    made.first = made.run()
-    for _ in range(OFTEN):
-        assert same(made.run(), made.first)
-    assert [bool(walk._places) for walk in walks()] == [True]
-    made.clear()
-    return made
+__all__ = ["net"]  # a fixture
 
 
 def test_a_repeated_walk_runs_no_rule_and_takes_no_scratch_memory(net, monkeypatch):
@@ -110,42 +55,6 @@ def test_what_was_written_is_an_error_and_changes_nothing(net):
     assert ownt.memory.scratch().used == 0
 
 
-@pytest.mark.parametrize("added", [False, True])
-def test_out_of_memory_leaves_gradients_as_they_were(net, monkeypatch, added):
-    """All of them, also those that were added to."""
-    for _ in range(OFTEN):
-        before = net.run() if added else net.clear() or {}
-        net.leaves["b"].grad = None
-        net.backward()
-    before = net.run() if added else net.clear() or {}
-    net.leaves["b"].grad = None
-    y, live = net.forward(), ownt.memory.ledger.live
-    scratch = ownt.memory.scratch().used
-
-    def empty(*_, **__):
-        raise MemoryError("no more")
-
-    monkeypatch.setattr(type(ownt.memory.heap()), "empty", empty)
-    with pytest.raises(MemoryError, match="no more"):
-        y.backward(net.seed)
-    monkeypatch.undo()
-    del y
-    assert net.leaves["b"].grad is None
-    assert all((net.leaves[name].grad.numpy() == g).all() for name, g in before.items() if name != "b")
-    assert ownt.memory.ledger.live == live - _activations(net)
-    assert scratch > 0
-    assert ownt.memory.scratch().used == 0
-    assert same(net.run(), net.first)
-
-
-def _activations(net):
-    before = ownt.memory.ledger.live
-    y = net.forward()
-    found = ownt.memory.ledger.live - before
-    del y
-    return found
-
-
 def test_a_second_backward_is_an_error(net):
     y = net.forward()
     y.backward(net.seed)
@@ -184,74 +93,34 @@ def test_a_frozen_leaf_gets_no_gradient(net):
     assert same(net.run(), net.first)
 
 
-def test_memory_that_is_given_back_is_let_go(net, monkeypatch):
-    """The control: it is used as long as it is there."""
-    (walk,) = walks()
-    assert walk._places[0].is_known
-    arena = ownt.memory.scratch()
-    for places in list(arena.recordings):
-        places.forget()
-    assert not any(places.is_known for places in walk._places)
-    assert same(net.run(), net.first)
-    assert walk._places[0].is_known
-
-
-def test_scratch_memory_of_another_arena(net, monkeypatch):
-    monkeypatch.setattr(state, "scratch", {})
+def test_a_loss_that_is_a_view(at_once):
+    x, seed = leaf(4, 6), ownt.ones(2, 6)
     for _ in range(OFTEN):
-        assert same(net.run(), net.first)
+        ag.zero_grad([x])
+        (x * 1.5)[1:3].backward(seed)
+        assert x.grad.tolist() == [[0.0] * 6, [1.5] * 6, [1.5] * 6, [0.0] * 6]
 
 
-def test_modules_account_for_what_is_theirs(at_once):
-    """The same graph under another name: its bytes at the peak are booked there."""
-    x = ag.constant(np.ones((16, 8), "float32"))
-
-    def parts(model):
-        ownt.memory.reset_peak()
-        y = model(x)
-        y.backward(ownt.ones(16, 8))
-        del y
-        ag.zero_grad(model.parameters())
-        return {path for (_, path), count in ownt.memory.ledger.by_account(at_peak=True).items() if count}
-
-    model = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8))
+def test_a_gradient_that_was_read_and_is_added_to_is_an_error(at_once):
+    v, w, seed = leaf(3, 4), leaf(3, 4), ownt.ones(3, 4)
     for _ in range(OFTEN):
-        before = parts(model)
-    whole = nn.Sequential(nn.Identity(), model)
+        ag.zero_grad([v, w])
+        (w * 2.0).backward(seed)
+        y = (v * ag.constant(w.grad)) * w
+        with pytest.raises(RuntimeError, match="written in place"):
+            y.backward(seed)
+
+
+def test_a_leaf_of_another_dtype_is_not_mistaken(at_once):
+    """Its tensor was exchanged: its gradient is still of the dtype that it had."""
+    seed = ownt.ones(3, 4, dtype="float64")
     for _ in range(OFTEN):
-        assert parts(whole[1]) == {f"1.{path}" if path else "" for path in before}
-
-
-def test_each_thread_has_its_own(at_once):
-    wrong = []
-
-    def work(seed):
-        state.plans.clear()
-        net = Net(seed)
-        first = net.run()
-        wrong.extend(seed for _ in range(60) if not same(net.run(), first))
-        if not [walk for walk in walks() if walk._places]:
-            wrong.append("no walk")
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert wrong == []
-
-
-def test_what_another_thread_gives_back_meanwhile(net):
-    """Between two steps: scratch memory is not as it was, and then it is again."""
-    for i in range(12):
-        kept = [net.forward()]
-        thread = threading.Thread(target=kept.clear)
-        assert same(net.run(), net.first)
-        if i % 3:
-            thread.start()
-            thread.join()
-        assert same(net.run(), net.first)
-        kept.clear()
+        x = ag.param(np.ones((3, 4)))
+        (x * 2.0).backward(seed)
+    x = leaf(3, 4)
+    x.tensor = ownt.ones(3, 4, dtype="float64")
+    with pytest.raises(TypeError):
+        (x * 2.0).backward(seed)
 
 
 def test_an_op_of_others_is_run_as_it_is(at_once):

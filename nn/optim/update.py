@@ -49,14 +49,16 @@ class Update:
         """Count the step, and put down its numbers."""
         rows: list[tuple[float, ...]] = []
         known: dict[Any, tuple[float, ...]] = {}
+        counted, last = optimizer.counted, None
         for state in self._states:
             step = state.get("step")
-            if optimizer.counted:
+            if counted:
                 step = state["step"] = (step or 0) + 1
             key = step, len(state)
-            row = known.get(key)
-            if row is None:
-                row = known[key] = factor, *optimizer._numbers(self.group, state)
+            if key != last:  # as a rule all parameters have made as many steps
+                if key not in known:
+                    known[key] = factor, *optimizer._numbers(self.group, state)
+                row, last = known[key], key
             rows.append(row)
         is_one = len(known) == 1 and self.numbers is not None
         self.numbers = self._sent(rows[0] if is_one else rows, "float64", self.numbers)
