@@ -11,6 +11,7 @@ from typing import Any
 import numba
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ownt.compiled_cpu import OPTIONS
@@ -177,6 +178,23 @@ def _transpose(adds: bool) -> Any:
 
 
 transpose, _transpose_added = _transpose(adds=False), _transpose(adds=True)
+
+
+@intrinsic(prefer_literal=True)
+def _stack(context, like, count):
+    """So many numbers of the stack, until the kernel returns."""
+    kind = types.CPointer(like.dtype)
+
+    def generate(context, builder, signature, args):
+        return cgutils.alloca_once(builder, kind_of(like).llvm.element, ir.Constant(I32, count.literal_value))
+
+    return kind(like, count), generate
+
+
+@numba.njit(**OPTIONS)
+def workspace(like, count):
+    """An uninitialised array of so many numbers, a constant, of the dtype of `like`."""
+    return numba.carray(_stack(like, count), count)
 
 
 @numba.njit(**OPTIONS)

@@ -203,9 +203,8 @@ def _(qkv: Any, heads: int, *, out: Out, lse: Out) -> tuple[Callable[..., None],
     sizes = b, t, _, depth = _sizes(qkv, heads)
     parts, wide = _parts(*sizes)
     if _is_narrow(t, depth):
-        work = scratch.empty((parts, narrow.forward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
-        arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, work.array)
+        arguments = (_matrix(qkv), _matrix(y), lse.array.reshape(units, t), t, heads, depth, units, parts)
         return narrow.attend[y.dtype, wide], arguments
     tiles = scratch.empty((parts, min(_QUERIES, t), t), dtype=y.dtype, kind="workspace")
     return attend[y.dtype, wide], (_matrix(qkv), _matrix(y), lse.array, *sizes, tiles.array)
@@ -220,9 +219,8 @@ def _(g: Any, qkv: Any, y: Any, lse: Any, heads: int, *, out: Out) -> tuple[Call
     parts, wide = _parts(*sizes)
     matrices = (_matrix(g), _matrix(qkv), _matrix(y))
     if _is_narrow(t, depth):
-        work = scratch.empty((parts, narrow.backward_size(t, depth)), dtype=y.dtype, kind="workspace")
         units = b * heads
-        rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, work.array)
+        rest = (lse.reshape(units, t), _matrix(dqkv), out.beta, t, heads, depth, units, parts)
         return narrow.attend_back[y.dtype, wide], (*matrices, *rest)
     tiles = scratch.empty((parts, 2, min(_QUERIES, t), t), dtype=dqkv.dtype, kind="workspace")
     arguments = (*matrices, lse, _matrix(dqkv), out.beta, *sizes, tiles.array)

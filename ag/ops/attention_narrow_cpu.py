@@ -9,30 +9,22 @@ from __future__ import annotations
 import numpy
 
 from ownt.compiled_cpu import compiled, prange
-from ownt.lanes_columns_cpu import load_columns, store_columns, transpose
+from ownt.lanes_columns_cpu import load_columns, store_columns, transpose, workspace
 from ownt.lanes_cpu import each, fill, from_lane, lanes, larger, load, load_some, store, store_some
 from ownt.lanes_math_cpu import exp, log
 
 LONGEST, WIDEST = 32, 16  # sequences and heads that it is for: beyond, matrix products are faster
 _LANES = (8, 16)  # that there may be
+_FORWARD = max((WIDEST + LONGEST) * n for n in _LANES)  # numbers of workspace
+_BACKWARD = max((3 * WIDEST + 2 * n + LONGEST // n * 2 * (WIDEST + n)) * n for n in _LANES)
 
 
-def forward_size(t: int, depth: int) -> int:
-    """Numbers of workspace that `attend` takes for each part."""
-    return max((depth + t) * n for n in _LANES)
-
-
-def backward_size(t: int, depth: int) -> int:
-    """Numbers of workspace that `attend_back` takes for each part."""
-    return max((3 * depth + 2 * n + -(-t // n) * 2 * (depth + n)) * n for n in _LANES)
-
-
-@compiled("void(real[:, ::1], real[:, ::1], real[:, ::1], int64, int64, int64, int64, real[:, ::1])", parallel=True)
-def attend(qkv, y, lse, t, heads, depth, units, work):
+@compiled("void(real[:, ::1], real[:, ::1], real[:, ::1], int64, int64, int64, int64, int64)", parallel=True)
+def attend(qkv, y, lse, t, heads, depth, units, parts):
     """See attention_kernel; qkv and y as matrices, lse as (units, t), where a unit is one head of one sequence"""
-    width, pitch, parts = heads * depth, 3 * heads * depth, work.shape[0]
+    width, pitch = heads * depth, 3 * heads * depth
     for part in prange(parts):
-        rows = work[part]
+        rows = workspace(qkv, _FORWARD)
         n = lanes(rows)
         none, lowest, scale = fill(rows, 0), fill(rows, -numpy.inf), fill(rows, depth**-0.5)
         scores = depth * n  # where they lie; queries, and then results, come first
@@ -67,14 +59,14 @@ def attend(qkv, y, lse, t, heads, depth, units, work):
 
 @compiled(
     "void(real[:, ::1], real[:, ::1], real[:, ::1], real[:, ::1], real[:, ::1], int64, int64, int64, int64, int64, "
-    "real[:, ::1])",
+    "int64)",
     parallel=True,
 )
-def attend_back(g, qkv, y, lse, dqkv, beta, t, heads, depth, units, work):
+def attend_back(g, qkv, y, lse, dqkv, beta, t, heads, depth, units, parts):
     """See attention_vjp; matrices, lse as (units, t). A lane for each query; for gradients of keys one for each key."""
-    width, pitch, parts = heads * depth, 3 * heads * depth, work.shape[0]
+    width, pitch = heads * depth, 3 * heads * depth
     for part in prange(parts):
-        rows = work[part]
+        rows = workspace(qkv, _BACKWARD)
         n = lanes(rows)
         none, scale = fill(rows, 0), fill(rows, depth**-0.5)
         blocks, pair = -(-t // n), 2 * depth * n  # of keys; their gradients and those of values

@@ -132,8 +132,7 @@ def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, sta
         return None
     arguments = (x, _gain(gain, x), _shift(shift, x), eps, centred, y, out.beta, stats.array)
     if _is_narrow(x):
-        work = scratch.empty((_parts(x), narrow.forward_size(x.shape[1])), dtype=kind, kind="workspace")
-        return narrow.normalize[kind, x.size > SMALL], (*arguments, work.array)
+        return narrow.normalize[kind, x.size > SMALL], (*arguments, _parts(x))
     return normalize[kind, x.size > HEAVY], arguments
 
 
@@ -157,8 +156,7 @@ def _(
     wanted = (*_wanted(dgain, kind), *_wanted(dshift, kind))
     arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *wanted)
     if _is_narrow(x):
-        work = scratch.empty((_parts(x), narrow.backward_size(x.shape[1])), dtype=kind, kind="workspace")
-        return narrow.slopes[kind, x.size > SMALL], (*arguments, work.array)
+        return narrow.slopes[kind, x.size > SMALL], arguments
     return slopes[kind, x.size > HEAVY], arguments
 
 

@@ -5,34 +5,24 @@ from __future__ import annotations
 import numba
 
 from ownt.compiled_cpu import OPTIONS, compiled, prange
-from ownt.lanes_columns_cpu import load_columns, load_pairs, store_columns, store_pairs
+from ownt.lanes_columns_cpu import load_columns, load_pairs, store_columns, store_pairs, workspace
 from ownt.lanes_cpu import each, fill, gather, lanes, load, scatter, store, total
 from ownt.lanes_math_cpu import sqrt
 
 WIDEST = 64  # rows that it is for, of a multiple of 4: longer ones are vectors by themselves
-_LANES = (8, 16)  # that there may be
-
-
-def forward_size(width: int) -> int:
-    """Numbers of workspace that `normalize` takes for each part."""
-    return width * max(_LANES)
-
-
-def backward_size(width: int) -> int:
-    """Numbers of workspace that `slopes` takes for each part."""
-    return (4 * width + 2) * max(_LANES)
+_LANES = 16  # that there are at most
+_FORWARD, _BACKWARD = WIDEST * _LANES, (4 * WIDEST + 2) * _LANES  # numbers of workspace
 
 
 @compiled(
-    "void(real[:, ::1], real[::1], real[::1], float64, boolean, real[:, ::1], int64, real[:, ::1], real[:, ::1])",
+    "void(real[:, ::1], real[::1], real[::1], float64, boolean, real[:, ::1], int64, real[:, ::1], int64)",
     parallel=True,
 )
-def normalize(x, gain, shift, eps, centred, y, beta, stats, work):
+def normalize(x, gain, shift, eps, centred, y, beta, stats, parts):
     """See norm_kernel."""
     count, width = x.shape
-    parts = work.shape[0]
     for part in prange(parts):
-        rows = work[part]
+        rows = workspace(x, _FORWARD)
         n = lanes(rows)
         groups = -(-count // n)
         none, one, size, least = fill(rows, 0), fill(rows, 1), fill(rows, width), fill(rows, eps)
@@ -59,15 +49,15 @@ def normalize(x, gain, shift, eps, centred, y, beta, stats, work):
 
 @compiled(
     "void(real[:, ::1], real[:, ::1], real[:, ::1], real[::1], boolean, real[:, ::1], int64, real[:, :, ::1], "
-    "real[::1], int64, real[::1], int64, real[:, ::1])",
+    "real[::1], int64, real[::1], int64)",
     parallel=True,
 )
-def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta, work):
+def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta):
     """See norm_vjp; a beta below 0 says that a gradient is not wanted. sums: two rows for each part."""
     count, width = x.shape
-    parts = work.shape[0]
+    parts = sums.shape[0]
     for part in prange(parts):
-        rows = work[part]
+        rows = workspace(x, _BACKWARD)
         n = lanes(rows)
         groups = -(-count // n)
         none, size = fill(rows, 0), fill(rows, width)
