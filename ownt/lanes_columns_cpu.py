@@ -15,7 +15,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ownt.compiled_cpu import OPTIONS
-from ownt.lanes_cpu import I32, gather, kind_of, lanes, load, place_of, scatter, store
+from ownt.lanes_cpu import BYTES, I32, gather, kind_of, lanes, load, place_of, scatter, store
 
 _FOUR = 4  # numbers of a row that are loaded at once
 
@@ -186,7 +186,9 @@ def _stack(context, like, count):
     kind = types.CPointer(like.dtype)
 
     def generate(context, builder, signature, args):
-        return cgutils.alloca_once(builder, kind_of(like).llvm.element, ir.Constant(I32, count.literal_value))
+        made = cgutils.alloca_once(builder, kind_of(like).llvm.element, ir.Constant(I32, count.literal_value))
+        made.align = BYTES  # so that no vector lies on two cache lines
+        return made
 
     return kind(like, count), generate
 
