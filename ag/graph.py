@@ -55,6 +55,9 @@ def backward(loss: Node, grad: Tensor | None = None, complete: Complete | None =
         )
     with timeline.phase("backward"):
         _backward(root, grad, complete)
+    arena = state.scratch.get(root.device)
+    if arena is not None:
+        arena.drain()  # so that the next step finds scratch memory as this one did
 
 
 def _backward(root: GradSlot, grad: Tensor | None, complete: Complete | None) -> None:

@@ -75,7 +75,6 @@ class Walk:
             found = next((places for places in self._places if places.fits(held, order)), None)
             arrays = self._take(grad, order, held, fresh) if found is None else found.arrays(grad, held, order, fresh)
             run(self._chains, arrays)
-            held.arena.drain()  # so that the next step finds scratch memory as this one did
         except BaseException:
             for leaf in fresh:
                 leaf.drop()

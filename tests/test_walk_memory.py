@@ -156,8 +156,9 @@ def test_memory_that_others_give_back_while_a_walk_is_watched_is_not_written_to(
     assert walks()[0]._places[0].is_known
 
 
-def test_chunks_that_are_given_back_are_freed(at_once):
+def test_chunks_that_are_given_back_are_freed(at_once, monkeypatch):
     """Of batches that grow. The control: they are there as long as the arena has them."""
+    monkeypatch.setattr(state, "scratch", {})
     w, arena, chunks = leaf(64, 64), ownt.memory.scratch(), []
     held = ag.gelu(w)  # so that chunks are given back one by one
     for size in (1 << 12, 1 << 14, 1 << 16):
