@@ -108,38 +108,6 @@ def _to_four(adds: bool) -> Any:
 _store_four, _add_four = _to_four(adds=False), _to_four(adds=True)
 
 
-@intrinsic
-def load_pairs(context, target, at, array, offset):
-    """Put two columns, all that there are, of as many rows as there are lanes to vectors from target[at] on."""
-    kind = kind_of(array)
-
-    def generate(context, builder, signature, args):
-        halves = [
-            builder.load(_vector(context, builder, array, args[2:], number), align=kind.bytes) for number in range(2)
-        ]
-        for number in range(2):
-            column = _shuffled(builder, halves[0], halves[1], range(number, 2 * kind.count, 2))
-            builder.store(column, _vector(context, builder, target, args[:2], number), align=kind.bytes)
-        return context.get_dummy_value()
-
-    return types.void(target, types.intp, array, types.intp), generate
-
-
-@intrinsic
-def store_pairs(context, array, offset, a, b):
-    """Put two vectors to two columns, all that there are, of as many rows as there are lanes."""
-
-    def generate(context, builder, signature, args):
-        for number in range(2):
-            first = number * a.count // 2
-            lanes = [lane for i in range(first, first + a.count // 2) for lane in (i, i + a.count)]
-            place = _vector(context, builder, array, args[:2], number)
-            builder.store(_shuffled(builder, args[2], args[3], lanes), place, align=a.bytes)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, a, a), generate
-
-
 def _transposed(builder: Any, count: int, rows: list[Any]) -> list[Any]:
     """A square of as many vectors as each has lanes, transposed."""
     rows, lanes = list(rows), range(count)

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("numba")
 
 from ownt.compiled_cpu import compiled
-from ownt.lanes_columns_cpu import load_columns, load_pairs, store_columns, store_pairs, transpose
+from ownt.lanes_columns_cpu import load_columns, store_columns, transpose
 from ownt.lanes_cpu import (
     each,
     fill,
@@ -171,19 +171,3 @@ def test_a_square_is_transposed(dtype):
     numpy.testing.assert_array_equal(out[:, 2 : n + 2], x[:, 3:].T)
     assert not out[:, :2].any()
     assert not out[:, n + 2 :].any()
-
-
-@compiled("void(real[:, ::1], real[::1], real[:, ::1])")
-def pairs(x, work, out):
-    load_pairs(work, 0, x, 2)
-    store_pairs(out, 2, load(work, lanes(work)), load(work, 0))
-
-
-def test_pairs_are_loaded_and_stored(dtype):
-    n = lane_count(dtype)
-    x, out = numpy.random.default_rng(0).standard_normal((n + 2, 2)).astype(dtype), numpy.zeros((n + 2, 2), dtype)
-    work = numpy.zeros(2 * n, dtype)
-    pairs[numpy.dtype(dtype), False](x, work, out)
-    numpy.testing.assert_array_equal(work.reshape(2, n), x[1 : n + 1].T)
-    numpy.testing.assert_array_equal(out[1 : n + 1], x[1 : n + 1, ::-1])
-    assert not out[[0, -1]].any()

@@ -13,13 +13,12 @@ from ag.op import op
 from ag.ops import linear
 from ag.ops.activation import GELU, gelu_kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
-from ag.ops.norm import EPS, check, norm_kernel, norm_vjp, renorm_kernel
+from ag.ops.norm import EPS, check, norm_kernel, norm_vjp
 from ag.pieces import hidden_pieces
 from ag.sample import Sample, normal
 from ag.summed import summed
 from ownt import Tensor, scratch
 from ownt.calls import Calls
-from ownt.dtype import wide
 from ownt.kernel import Out, kernel
 
 FLOATS = "float64", "float32", "float16", "bfloat16"
@@ -55,7 +54,7 @@ def norm_linear(
     """y = linear(layer_norm(x, gain, shift), w, b), or with norm="rms" of rms_norm(x, gain)
 
     Shapes: x (..., I), gain, shift (I,), w (O, I), b (O,) -> y (..., O)
-    Saves:  x, gain, shift, w, two numbers a row
+    Saves:  x, gain, shift, w
     """
     if norm not in CENTRED or (norm == "rms" and shift is not None):
         got = f"{norm!r} {'without' if shift is None else 'with'} shift"
@@ -63,18 +62,13 @@ def norm_linear(
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
     flat, centred = rows(x), CENTRED[norm]
-    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
-
-    def normed(part: slice, out: Out) -> None:
-        norm_kernel(flat[part], gain, shift, eps, centred, out=out, stats=Out(stats[part]))
-
-    y = _linear_in_pieces(x, w, b, normed)
-    return y, (x, gain, shift, w, stats, norm)
+    y = _linear_in_pieces(x, w, b, lambda part, out: norm_kernel(flat[part], gain, shift, eps, centred, out=out))
+    return y, (x, gain, shift, w, eps, centred)
 
 
 @norm_linear.vjp
 def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any) -> None:
-    x, gain, shift, w, stats, norm = saved
+    x, gain, shift, w, eps, centred = saved
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
@@ -82,12 +76,12 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
         for part in hidden_pieces(x):
             h = _workspace(part, x.shape[-1], x)
             if dw:
-                renorm_kernel(flat[part], stats[part], gain, shift, out=Out(h))
+                norm_kernel(flat[part], gain, shift, eps, centred, out=Out(h))
                 matmul_kernel(g[part].T, h, out=dw.out())
             if dx or dgain or dshift:
                 matmul_kernel(g[part], w, out=Out(h))  # from here on h is the gradient of the norm's result
                 outs = {"dx": out and out[part], "dgain": dgain and dgain.out(), "dshift": dshift and dshift.out()}
-                norm_vjp(h, flat[part], stats[part], gain, CENTRED[norm], **outs)
+                norm_vjp(h, flat[part], gain, eps, centred, **outs)
             del h
 
 

@@ -6,30 +6,16 @@
 
 __device__ inline int padded(int width) { return (width + FULL - 1) / FULL * FULL; }
 
-// A row's normalisation, and its application to a number.
-struct Affine {
-  const real *gain, *shift;  // or null
-  wide mean, inverse;
+// A row's normalisation.
+struct Normal {
+  wide mean, inverse;  // of the deviation
 
-  template <int N> __device__ void store_row(const real* x, real* out, int beta, int width) const {
-    for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-      const Pack<N> pack = load<N>(x + c);
-      const Pack<N> gains = gain ? load<N>(gain + c) : pack, shifts = shift ? load<N>(shift + c) : pack;
-      wide values[N];
-#pragma unroll
-      for (int i = 0; i < N; i++) {
-        wide h = (widen(pack.at[i]) - mean) * inverse;
-        if (gain) h *= widen(gains.at[i]);
-        if (shift) h += widen(shifts.at[i]);
-        values[i] = h;
-      }
-      store<N>(out + c, values, beta);
-    }
-  }
+  __device__ wide of(real x) const { return (widen(x) - mean) * inverse; }
 };
 
-// (mean, 1 / deviation) of a row, which is copied to `kept` unless that is null.
-template <int N> __device__ inline void measure(const real* x, real* kept, int width, wide eps, bool centred, Affine& to) {
+// That of a row, which is copied to `kept` unless that is null.
+template <int N>
+__device__ inline Normal measure(const real* x, real* kept, int width, wide eps, bool centred) {
   wide sum = 0, squares = 0;
   for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
     const Pack<N> pack = load<N>(x + c);
@@ -37,48 +23,45 @@ template <int N> __device__ inline void measure(const real* x, real* kept, int w
 #pragma unroll
     for (int i = 0; i < N; i++) sum += widen(pack.at[i]);
   }
-  to.mean = centred ? group_sum(sum) / width : wide(0);
+  const wide mean = centred ? group_sum(sum) / width : wide(0);
   for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
     const Pack<N> pack = load<N>((kept ? kept : x) + c);
 #pragma unroll
-    for (int i = 0; i < N; i++) squares += (widen(pack.at[i]) - to.mean) * (widen(pack.at[i]) - to.mean);
+    for (int i = 0; i < N; i++) squares += (widen(pack.at[i]) - mean) * (widen(pack.at[i]) - mean);
   }
-  to.inverse = 1 / sqrt(group_sum(squares) / width + eps);
+  return {mean, 1 / sqrt(group_sum(squares) / width + eps)};
 }
 
 template <int N>
-__device__ inline void normalize(const real* x, real* kept, real* out, int beta, wide* stats, int width, wide eps,
-                                 bool centred, Affine to) {
-  measure<N>(x, kept, width, eps, centred, to);
-  if (threadIdx.x == 0) {
-    stats[0] = to.mean;
-    stats[1] = to.inverse;
+__device__ inline void normalize(const real* x, real* kept, const real* gain, const real* shift, real* out, int beta,
+                                 int width, wide eps, bool centred) {
+  const Normal normal = measure<N>(x, kept, width, eps, centred);
+  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
+    const Pack<N> pack = load<N>((kept ? kept : x) + c);
+    const Pack<N> gains = gain ? load<N>(gain + c) : pack, shifts = shift ? load<N>(shift + c) : pack;
+    wide values[N];
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      wide h = normal.of(pack.at[i]);
+      if (gain) h *= widen(gains.at[i]);
+      if (shift) h += widen(shifts.at[i]);
+      values[i] = h;
+    }
+    store<N>(out + c, values, beta);
   }
-  to.store_row<N>(kept ? kept : x, out, beta, width);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-norm_forward(const real* x, const real* gain, const real* shift, real* out, int beta, wide* stats, int rows, int width,
-             wide eps, bool centred, bool keep) {
+norm_forward(const real* x, const real* gain, const real* shift, real* out, int beta, int rows, int width, wide eps,
+             bool centred, bool keep) {
   DYNAMIC_SHARED(real, shared);
   const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
   if (row >= rows) return;  // a whole group
   real* kept = keep ? shared + threadIdx.y * padded(width) : nullptr;
-  const Affine to = {gain, shift, 0, 0};
   const bool packs = width % FULL == 0 && aligned(x, gain, shift, out);
-  x += row * width, out += row * width, stats += row * 2;
-  if (packs) normalize<FULL>(x, kept, out, beta, stats, width, eps, centred, to);
-  else normalize<1>(x, kept, out, beta, stats, width, eps, centred, to);
-}
-
-extern "C" __global__ void __launch_bounds__(256)
-norm_again(const real* x, const wide* stats, const real* gain, const real* shift, real* out, int beta, int rows,
-           int width) {
-  const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
-  if (row >= rows) return;
-  const Affine to = {gain, shift, stats[row * 2], stats[row * 2 + 1]};
-  if (width % FULL == 0 && aligned(x, gain, shift, out)) to.store_row<FULL>(x + row * width, out + row * width, beta, width);
-  else to.store_row<1>(x + row * width, out + row * width, beta, width);
+  x += row * width, out += row * width;
+  if (packs) normalize<FULL>(x, kept, gain, shift, out, beta, width, eps, centred);
+  else normalize<1>(x, kept, gain, shift, out, beta, width, eps, centred);
 }
 
 // What a group keeps in shared memory while it walks through its rows; null for what is not wanted.
@@ -99,15 +82,17 @@ __device__ inline int sums_of(int width) {
 
 // The slope of one row: dx = inverse (s - mean(s) - h mean(s h)) with s = g gain, and its share of both sums.
 template <int N>
-__device__ inline void slope(const real* g, const real* x, Kept kept, const real* gain, real* dx, int beta, wide mean,
-                             wide inverse, int width, bool centred) {
+__device__ inline void slope(const real* g, const real* x, Kept kept, const real* gain, real* dx, int beta, int width,
+                             wide eps, bool centred) {
+  const Normal normal = measure<N>(x, kept.x, width, eps, centred);
+  if (kept.x) x = kept.x;
   wide total = 0, along = 0;
   for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
     const Pack<N> gs = load<N>(g + c), xs = load<N>(x + c), gains = gain ? load<N>(gain + c) : gs;
-    if (kept.g) store<N>(kept.g + c, gs), store<N>(kept.x + c, xs);
+    if (kept.g) store<N>(kept.g + c, gs);
 #pragma unroll
     for (int i = 0; i < N; i++) {
-      const wide h = (widen(xs.at[i]) - mean) * inverse, slope = widen(gs.at[i]);
+      const wide h = normal.of(xs.at[i]), slope = widen(gs.at[i]);
       const wide scaled = gain ? slope * widen(gains.at[i]) : slope;
       total += scaled;
       along += scaled * h;
@@ -120,30 +105,29 @@ __device__ inline void slope(const real* g, const real* x, Kept kept, const real
   total = centred ? group_sum(total) / width : wide(0);
   along = group_sum(along) / width;
   for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> gs = load<N>((kept.g ? kept.g : g) + c), xs = load<N>((kept.g ? kept.x : x) + c);
+    const Pack<N> gs = load<N>((kept.g ? kept.g : g) + c), xs = load<N>(x + c);
     const Pack<N> gains = gain ? load<N>(gain + c) : gs;
     wide values[N];
 #pragma unroll
     for (int i = 0; i < N; i++) {
-      const wide h = (widen(xs.at[i]) - mean) * inverse;
+      const wide h = normal.of(xs.at[i]);
       const wide scaled = gain ? widen(gs.at[i]) * widen(gains.at[i]) : widen(gs.at[i]);
-      values[i] = inverse * (scaled - total - h * along);
+      values[i] = normal.inverse * (scaled - total - h * along);
     }
     store<N>(dx + c, values, beta);
   }
 }
 
 template <int N>
-__device__ inline void slopes(const real* g, const real* x, const wide* stats, const real* gain, real* dx, int beta,
-                              wide* parts, int rows, int width, bool centred, Kept kept) {
+__device__ inline void slopes(const real* g, const real* x, const real* gain, real* dx, int beta, wide* parts, int rows,
+                              int width, wide eps, bool centred, Kept kept) {
   const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
   for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
     for (int i = 0; i < N; i++) kept.along[Kept::place(c, i, N)] = kept.plain[Kept::place(c, i, N)] = 0;
   }
   for (long long row = group; row < rows; row += groups) {
     const long long at = row * width;
-    slope<N>(g + at, x + at, kept, gain, dx ? dx + at : nullptr, beta, stats[row * 2], stats[row * 2 + 1], width,
-             centred);
+    slope<N>(g + at, x + at, kept, gain, dx ? dx + at : nullptr, beta, width, eps, centred);
   }
   wide* part = parts + group * 2ll * width;
   for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
@@ -156,8 +140,8 @@ __device__ inline void slopes(const real* g, const real* x, const wide* stats, c
 
 // dx, and each group's sums over its rows in `parts` (groups, 2, width), unless that is null.
 extern "C" __global__ void __launch_bounds__(256)
-norm_backward(const real* g, const real* x, const wide* stats, const real* gain, real* dx, int beta, wide* parts,
-              int rows, int width, bool centred, bool keep) {
+norm_backward(const real* g, const real* x, const real* gain, real* dx, int beta, wide* parts, int rows, int width,
+              wide eps, bool centred, bool keep) {
   DYNAMIC_SHARED(wide, shared);
   const int stride = padded(width), sums = sums_of(width);
   Kept kept = {nullptr, nullptr, nullptr, nullptr};
@@ -171,9 +155,9 @@ norm_backward(const real* g, const real* x, const wide* stats, const real* gain,
     kept.x = kept.g + stride;
   }
   if (width % FULL == 0 && aligned(g, x, gain, dx)) {
-    slopes<FULL>(g, x, stats, gain, dx, beta, parts, rows, width, centred, kept);
+    slopes<FULL>(g, x, gain, dx, beta, parts, rows, width, eps, centred, kept);
   } else {
-    slopes<1>(g, x, stats, gain, dx, beta, parts, rows, width, centred, kept);
+    slopes<1>(g, x, gain, dx, beta, parts, rows, width, eps, centred, kept);
   }
 }
 

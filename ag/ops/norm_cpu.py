@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy
 
 from ag.ops import norm_narrow_cpu as narrow
-from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
+from ag.ops.norm import norm_kernel, norm_vjp
 from ag.ops.norm_narrow_cpu import add_up
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.compiled_cpu import HEAVY, SMALL, blocks, compiled, constant, prange
+from ownt.compiled_cpu import HEAVY, OPTIONS, SMALL, blocks, compiled, constant, prange
 from ownt.kernel import Out
 
 _ROWS = 32  # of a block at least
@@ -21,43 +22,18 @@ _EMPTY = {dtype: numpy.empty(0, dtype) for dtype in (dtypes.float32, dtypes.floa
 _EMPTY_ROWS = {dtype: empty.reshape(0, 0) for dtype, empty in _EMPTY.items()}
 
 
-@compiled(
-    "void(real[:, ::1], real[::1], real[::1], float64, boolean, real[:, ::1], int64, real[:, ::1])", parallel=True
-)
-def normalize(x, gain, shift, eps, centred, y, beta, stats):
+@compiled("void(real[:, ::1], real[::1], real[::1], float64, boolean, real[:, ::1], int64)", parallel=True)
+def normalize(x, gain, shift, eps, centred, y, beta):
     """See norm_kernel."""
     count, width = x.shape
     zero = x.dtype.type(0)
     for block in prange(blocks(count, _ROWS)):
         for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
             row, result = x[r], y[r]
-            mean = zero
-            if centred:
-                for c in range(width):
-                    mean += row[c]
-                mean /= x.dtype.type(width)
-            square = zero
+            mean, square = _mean(row) if centred else zero, zero
             for c in range(width):
                 square += (row[c] - mean) * (row[c] - mean)
-            deviation = numpy.sqrt(numpy.float64(square) / width + eps)  # of float32 there is an estimate, NaN at Inf
-            inverse = x.dtype.type(1.0 / deviation)
-            stats[r, 0] = mean
-            stats[r, 1] = inverse
-            if beta:
-                for c in range(width):
-                    result[c] += (row[c] - mean) * inverse * gain[c] + shift[c]
-            else:
-                for c in range(width):
-                    result[c] = (row[c] - mean) * inverse * gain[c] + shift[c]
-
-
-@compiled("void(real[:, ::1], real[:, ::1], real[::1], real[::1], real[:, ::1], int64)", parallel=True)
-def normalize_again(x, stats, gain, shift, y, beta):
-    """See renorm_kernel."""
-    count, width = x.shape
-    for block in prange(blocks(count, _ROWS)):
-        for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            row, result, mean, inverse = x[r], y[r], stats[r, 0], stats[r, 1]
+            inverse = _inverse(square, width, eps)
             if beta:
                 for c in range(width):
                     result[c] += (row[c] - mean) * inverse * gain[c] + shift[c]
@@ -67,11 +43,11 @@ def normalize_again(x, stats, gain, shift, y, beta):
 
 
 @compiled(
-    "void(real[:, ::1], real[:, ::1], real[:, ::1], real[::1], boolean, real[:, ::1], int64, real[:, :, ::1], "
+    "void(real[:, ::1], real[:, ::1], real[::1], float64, boolean, real[:, ::1], int64, real[:, :, ::1], "
     "real[::1], int64, real[::1], int64)",
     parallel=True,
 )
-def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta):
+def slopes(g, x, gain, eps, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta):
     """See norm_vjp; a beta below 0 says that a gradient is not wanted.
 
     Each block has two rows for its sums and one to work in. In one function, not in one for each step: calls cost
@@ -86,20 +62,23 @@ def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift,
             along_x[c] = zero
             plain[c] = zero
         for r in range(part * count // parts, (part + 1) * count // parts):
-            row, slope, mean, inverse = x[r], g[r], stats[r, 0], stats[r, 1]
+            row, slope = x[r], g[r]
+            mean, square, total, along = zero, zero, zero, zero
+            for c in range(width):
+                scaled[c] = slope[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
+                mean += row[c]
+            mean = mean / size if centred else zero
+            for c in range(width):
+                apart = row[c] - mean
+                square += apart * apart
+                total += scaled[c]
+                along += scaled[c] * apart
+            inverse = _inverse(square, width, eps)
+            total, along = total / size if centred else zero, along * inverse / size
             for c in range(width):
                 along_x[c] += slope[c] * ((row[c] - mean) * inverse)
-            for c in range(width):
                 plain[c] += slope[c]
             if beta >= 0:
-                for c in range(width):
-                    scaled[c] = slope[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
-                total, along = zero, zero
-                for c in range(width):
-                    total += scaled[c]
-                    along += scaled[c] * ((row[c] - mean) * inverse)
-                total = total / size if centred else zero
-                along /= size
                 result = dx[r]
                 if beta:
                     for c in range(width):
@@ -111,6 +90,21 @@ def slopes(g, x, stats, gain, centred, dx, beta, sums, dgain, gain_beta, dshift,
         add_up(sums, 0, dgain, gain_beta)
     if shift_beta >= 0:
         add_up(sums, 1, dshift, shift_beta)
+
+
+@numba.njit(**OPTIONS)
+def _mean(row):
+    total = row.dtype.type(0)
+    for c in range(row.size):
+        total += row[c]
+    return total / row.dtype.type(row.size)
+
+
+@numba.njit(**OPTIONS)
+def _inverse(square, width, eps):
+    """1 / the deviation of so many numbers, of the sum of their squares. In float64: of float32 LLVM estimates the
+    root, which is NaN at Inf."""
+    return type(square)(1.0 / numpy.sqrt(numpy.float64(square) / width + eps))
 
 
 def _in_rows(*arrays: Any) -> bool:
@@ -126,35 +120,27 @@ def _shift(shift: Any, x: Any) -> Any:
 
 
 @norm_kernel.on("cpu", "float32", "float64")
-def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, stats: Out) -> Any:
+def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out) -> Any:
     y, kind = out.array, out.array.dtype
-    if not _in_rows(x, y, gain, shift, stats.array):
+    if not _in_rows(x, y, gain, shift):
         return None
-    arguments = (x, _gain(gain, x), _shift(shift, x), eps, centred, y, out.beta, stats.array)
+    arguments = (x, _gain(gain, x), _shift(shift, x), eps, centred, y, out.beta)
     if _is_narrow(x):
         return narrow.normalize[kind, x.size > SMALL], (*arguments, _parts(x))
     return normalize[kind, x.size > HEAVY], arguments
 
 
-@renorm_kernel.on("cpu", "float32", "float64")
-def _(x: Any, stats: Any, gain: Any, shift: Any, *, out: Out) -> Any:
-    y, kind = out.array, out.array.dtype
-    if not _in_rows(x, y, gain, shift, stats):
-        return None
-    return normalize_again[kind, x.size > SMALL], (x, stats, _gain(gain, x), _shift(shift, x), y, out.beta)
-
-
 @norm_vjp.on("cpu", "float32", "float64")
 def _(
-    g: Any, x: Any, stats: Any, gain: Any, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
+    g: Any, x: Any, gain: Any, eps: float, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
 ) -> tuple[Callable[..., None], tuple] | None:
     kind = x.dtype
-    if not _in_rows(g, x, stats, gain, *(out.array for out in (dx, dgain, dshift) if out)):
+    if not _in_rows(g, x, gain, *(out.array for out in (dx, dgain, dshift) if out)):
         return None
     sums = scratch.empty((_parts(x), 3, x.shape[1]), dtype=kind, kind="workspace")
     target, beta = (dx.array, dx.beta) if dx else (_EMPTY_ROWS[kind], -1)
     wanted = (*_wanted(dgain, kind), *_wanted(dshift, kind))
-    arguments = (g, x, stats, _gain(gain, x), centred, target, beta, sums.array, *wanted)
+    arguments = (g, x, _gain(gain, x), eps, centred, target, beta, sums.array, *wanted)
     if _is_narrow(x):
         return narrow.slopes[kind, x.size > SMALL], arguments
     return slopes[kind, x.size > HEAVY], arguments

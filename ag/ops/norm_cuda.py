@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ag.ops.norm import norm_kernel, norm_vjp, renorm_kernel
+from ag.ops.norm import norm_kernel, norm_vjp
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
 from ownt.calls import in_order
-from ownt.cuda_rows import WARP, block_of, launch, threads_of
+from ownt.cuda_rows import WARP, block_of, threads_of
 from ownt.cuda_source import PLAIN_SHARED_BYTES, Source
 from ownt.kernel import Out
 
 _source = Source(__file__)
 _forward = _source.kernel("norm_forward")
-_again = _source.kernel("norm_again")
 _backward = _source.kernel("norm_backward")
 _sum_parts = _source.kernel("norm_sum_parts")
 
@@ -36,44 +35,35 @@ def _sums(x: Any) -> int:
     return -(-x.shape[1] // turn) * turn
 
 
-def _fits(x: Any, stats: Any, *others: Any) -> bool:
-    """Whether rows lie one after the other, and statistics are of the type that they are computed in."""
-    rows = all(array is None or array.flags.c_contiguous for array in (x, stats, *others))
-    return rows and stats.dtype == dtypes.wide(x.dtype) and x.shape[1] > 0
+def _fits(x: Any, *others: Any) -> bool:
+    """Whether rows lie one after the other."""
+    return x.shape[1] > 0 and all(array is None or array.flags.c_contiguous for array in (x, *others))
 
 
 @norm_kernel.on("cuda", *_source.dtypes)
-def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out, stats: Out) -> Any:
-    if stats.beta or not _fits(x, stats.array, gain, shift, out.array):
+def _(x: Any, gain: Any, shift: Any, eps: float, centred: bool, *, out: Out) -> Any:
+    if not _fits(x, gain, shift, out.array):
         return None
     rows, width = x.shape
     row_bytes = _padded(x) * x.itemsize
     keep = row_bytes <= PLAIN_SHARED_BYTES
     block, shared_bytes = block_of(width * x.itemsize, row_bytes if keep else 0)
     first = _forward.launch(devices.of(x), x.dtype, -(-rows // block[1]), block, shared_bytes)
-    return first, (x, gain, shift, out.array, out.beta, stats.array, rows, width, eps, centred, keep)
-
-
-@renorm_kernel.on("cuda", *_source.dtypes)
-def _(x: Any, stats: Any, gain: Any, shift: Any, *, out: Out) -> Any:
-    if not _fits(x, stats, gain, shift, out.array):
-        return None
-    rows, width = x.shape
-    return launch(_again, x, rows, width), (x, stats, gain, shift, out.array, out.beta, rows, width)
+    return first, (x, gain, shift, out.array, out.beta, rows, width, eps, centred, keep)
 
 
 @norm_vjp.on("cuda", *_source.dtypes)
 def _(
-    g: Any, x: Any, stats: Any, gain: Any, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
+    g: Any, x: Any, gain: Any, eps: float, centred: bool, *, dx: Out | None, dgain: Out | None, dshift: Out | None
 ) -> tuple[Callable[..., None], tuple] | None:
     totals = {out.array.dtype for out in (dgain, dshift) if out}
-    if len(totals) > 1 or not _fits(x, stats, g, gain, *(out.array for out in (dx, dgain, dshift) if out)):
+    if len(totals) > 1 or not _fits(x, g, gain, *(out.array for out in (dx, dgain, dshift) if out)):
         return None
     rows, width = x.shape
-    sums = bool(dgain or dshift)
-    sum_bytes = 2 * _sums(x) * stats.itemsize if sums else 0
-    kept_bytes = 2 * _padded(x) * x.itemsize if dx else 0
-    keep = dx is not None and sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
+    sums, wide = bool(dgain or dshift), dtypes.wide(x.dtype)
+    sum_bytes = 2 * _sums(x) * wide.itemsize if sums else 0
+    kept_bytes = 2 * _padded(x) * x.itemsize
+    keep = sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
     block, shared_bytes = block_of(width * x.itemsize, sum_bytes + (kept_bytes if keep else 0))
     if shared_bytes > _MOST_SHARED:
         return None
@@ -81,10 +71,10 @@ def _(
     grid = -(-groups // block[1])
     device = devices.of(x)
     count = grid * block[1]
-    parts = scratch.workspace((count, 2, width), x, stats.dtype) if sums else None
+    parts = scratch.workspace((count, 2, width), x, wide) if sums else None
     target, beta = _wanted(dx)
     work = None if parts is None else parts.array
-    arguments = (g, x, stats, gain, target, beta, work, rows, width, centred, keep)
+    arguments = (g, x, gain, target, beta, work, rows, width, eps, centred, keep)
     first = _backward.launch(device, x.dtype, grid, block, shared_bytes), arguments
     if not sums:
         return first
