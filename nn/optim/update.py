@@ -77,7 +77,7 @@ class Update:
         """Those that its launch writes to: the parameters', and what is kept; None for what is not there yet."""
         states = [optimizer.state.get(node, _NOTHING) for node in self.nodes]
         found: list[Any] = [node.tensor for node in self.nodes]
-        for name in (*optimizer.names(self.group), MASTER):
+        for name in optimizer.names(self.group) + [MASTER] * (found[0].dtype in dtypes.HALF):
             found += [state.get(name) for state in states]
         return found
 
