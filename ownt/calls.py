@@ -34,9 +34,9 @@ class Calls:
         """Then call a function."""
         self._calls.append((function, arguments))
 
-    def launch(self, kernel: Kernel, *arrays: Any, out: Out) -> None:
+    def launch(self, kernel: Kernel, *arrays: Any, **outs: Out) -> None:
         """Then launch a kernel on arrays."""
-        self._calls.append(kernel.bind(*arrays, out=out))
+        self._calls.append(kernel.bind(*arrays, **outs))
 
     def bound(self) -> Call:
         """What an override returns."""

@@ -84,7 +84,11 @@ ODD = {  # beside CASES
     "linear": [Sample(normal(n, i), normal(o, i), normal(o)) for n, i, o in ((1, 1, 1), (17, 33, 5), (259, 70, 131))],
     "matmul": [Sample(normal(m, k), normal(k, n)) for m, k, n in ((1, 1, 1), (17, 1, 33), (131, 70, 259))],
     "norm_linear": [Sample(normal(n, 9), normal(9), normal(9), normal(5, 9), normal(5)) for n in (1, 257, 515)],
-    "gelu_linear": [Sample(normal(n, 9), normal(5, 9), normal(5), approximate="tanh") for n in (1, 257, 515)],
+    "gelu_linear": [
+        Sample(normal(n, 9), normal(5, 9), normal(5), approximate=kind)
+        for n in (1, 257, 515)
+        for kind in ("none", "tanh")
+    ],
     "causal_attention": [Sample(normal(b, t, 3 * h * d), h) for b, t, h, d in HEADS],
     "cross_entropy": [Sample(normal(n, v), integers(v, n)) for n, v in ((1, 1), (17, 3), (33, 1001))],
     "linear_cross_entropy": [Sample(normal(n, 7), normal(v, 7), integers(v, n)) for n, v in ((1, 1), (67, 1001))],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy
 
 from ag.ops import activation
-from ownt.compiled_cpu import OPTIONS, exp
+from ownt.compiled_cpu import OPTIONS, PIECE, SMALL, blocks, compiled, exp, flat, prange
 from ownt.elementwise_cpu import elementwise
+from ownt.kernel import Out
 
 f = numpy.float32
 _relu, _relu_vjp = activation.relu.kernels
@@ -99,7 +101,48 @@ def _(x: Any) -> Any:
     return x * tanh_share(x)
 
 
+@numba.njit(**OPTIONS)
+def tanh_slope(x: Any, share: Any) -> Any:
+    return share + x * share * (f(1) - share) * f(1.5957691216) * (f(1) + f(0.134145) * x * x)
+
+
 @elementwise(activation.gelu_tanh_vjp)
 def _(g: Any, x: Any) -> Any:
-    s = tanh_share(x)
-    return g * (s + x * s * (f(1) - s) * f(1.5957691216) * (f(1) + f(0.134145) * x * x))
+    return g * tanh_slope(x, tanh_share(x))
+
+
+@numba.njit(**OPTIONS)
+def tanh_both(g: Any, x: Any, out: Any, beta: Any, hidden: Any) -> None:
+    for i in range(x.size):
+        share = tanh_share(x[i])
+        hidden[i] = x[i] * share
+        out[i] = g[i] * tanh_slope(x[i], share) + (out[i] if beta else f(0))
+
+
+@numba.njit(**OPTIONS)
+def exact_both(g: Any, x: Any, out: Any, beta: Any, hidden: Any) -> None:
+    for i in range(x.size):
+        share = normal_cdf(x[i])
+        hidden[i] = x[i] * share
+        out[i] = g[i] * (share + x[i] * normal_pdf(x[i])) + (out[i] if beta else f(0))
+
+
+@compiled("void(real[::1], real[::1], boolean, real[::1], int64, real[::1])", parallel=True)
+def gelu_and_slopes(g: Any, x: Any, by_tanh: Any, out: Any, beta: Any, hidden: Any) -> None:
+    """See gelu_and_vjp."""
+    for block in prange(blocks(x.size, PIECE)):
+        start, stop = block * PIECE, (block + 1) * PIECE
+        if by_tanh:
+            tanh_both(g[start:stop], x[start:stop], out[start:stop], beta, hidden[start:stop])
+        else:
+            exact_both(g[start:stop], x[start:stop], out[start:stop], beta, hidden[start:stop])
+
+
+@activation.gelu_and_vjp.on("cpu", "float32")
+def _(g: Any, x: Any, approximate: str, *, out: Out, hidden: Out) -> tuple[Callable[..., None], tuple] | None:
+    arrays = flat(g, x, out.array, hidden.array)
+    if arrays is None or hidden.beta:
+        return None
+    return gelu_and_slopes[x.dtype, x.size > SMALL], (
+        *arrays[:2], approximate == "tanh", arrays[2], out.beta, arrays[3],
+    )  # fmt: skip

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ag.ops import activation
+from ownt.calls import in_order
 from ownt.cuda_elementwise import elementwise
 from ownt.cuda_source import Source
+from ownt.kernel import Out
 
 _source = Source(__file__)
 _KERNELS = (
@@ -28,3 +33,9 @@ _KERNELS = (
 
 for _kernel in _KERNELS:
     elementwise(_kernel, _source.kernel(_kernel.name.removesuffix("_kernel")))
+
+
+@activation.gelu_and_vjp.on("cuda", *_source.dtypes)
+def _(g: Any, x: Any, approximate: str, *, out: Out, hidden: Out) -> tuple[Callable[..., None], tuple]:
+    forward, backward = activation.GELU[approximate]
+    return in_order(backward.bind(g, x, out=out), forward.bind(x, out=hidden))

@@ -11,7 +11,7 @@ from typing import Any
 from ag import kernels
 from ag.op import op
 from ag.ops import linear
-from ag.ops.activation import GELU, gelu_kernels
+from ag.ops.activation import GELU, gelu_and_vjp, gelu_kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel, rows, rows_out
 from ag.ops.norm import EPS, check, norm_kernel, norm_vjp
 from ag.pieces import hidden_pieces
@@ -100,17 +100,25 @@ def gelu_linear(x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str 
 
 
 @kernel
-def matmul_gelu_vjp(g: Any, w: Any, x: Any, approximate: str, *, out: Out) -> None:
-    """out = (g w) gelu'(x). Shapes: g (N, O), w (O, I), x (N, I) -> (N, I)"""
-    GELU[approximate][1].reference(g @ w, x, out=out)
+def matmul_gelu_vjp(g: Any, w: Any, x: Any, approximate: str, *, out: Out, hidden: Out | None) -> None:
+    """out = (g w) gelu'(x) and, if wanted, hidden = gelu(x). Shapes: g (N, O), w (O, I), x (N, I) -> (N, I)"""
+    if hidden:
+        gelu_and_vjp.reference(g @ w, x, approximate, out=out, hidden=hidden)
+    else:
+        GELU[approximate][1].reference(g @ w, x, out=out)
 
 
-def in_two_steps(g: Any, w: Any, x: Any, approximate: str, *, out: Out) -> tuple[Callable[..., None], tuple]:
+def in_two_steps(
+    g: Any, w: Any, x: Any, approximate: str, *, out: Out, hidden: Out | None
+) -> tuple[Callable[..., None], tuple]:
     """What an override of matmul_gelu_vjp returns that has no kernel for the whole."""
     steps = Calls(out.tensor)
     h = steps.workspace(x.shape)
     steps.launch(matmul_kernel, g, w, out=Out(h))
-    steps.launch(GELU[approximate][1], h.array, x, out=out)
+    if hidden:
+        steps.launch(gelu_and_vjp, h.array, x, approximate, out=out, hidden=hidden)
+    else:
+        steps.launch(GELU[approximate][1], h.array, x, out=out)
     return steps.bound()
 
 
@@ -131,13 +139,15 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
         kernels.sum_to(g, out=db.out())
     with rows_out(dx) as out, summed(dw) as dw:
         for part in hidden_pieces(x):
-            if dw:
-                h = _workspace(part, x.shape[-1], x)
-                forward(flat[part], out=Out(h))
-                matmul_kernel(g[part].T, h, out=dw.out())
-                del h
+            h = _workspace(part, x.shape[-1], x) if dw else None
+            hidden = None if h is None else Out(h)
             if out:
-                matmul_gelu_vjp(g[part], w, flat[part], approximate, out=out[part])
+                matmul_gelu_vjp(g[part], w, flat[part], approximate, out=out[part], hidden=hidden)
+            elif hidden:
+                forward(flat[part], out=hidden)
+            if dw:
+                matmul_kernel(g[part].T, h, out=dw.out())
+            del h, hidden
 
 
 norm_linear.samples = [

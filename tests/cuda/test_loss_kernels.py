@@ -131,10 +131,16 @@ def test_a_product_takes_the_slope_of_gelu_where_it_can(width, beta, approximate
     g, w, x, out = (random.standard_normal(shape) for shape in ((7, 8), (8, width), (7, width), (7, width)))
     arrays = [there(values).array for values in (g, w, x)]
     dx = there(out)
-    function, arguments = fused.matmul_gelu_vjp.bind(*arrays, approximate, out=Out(dx, beta))
+    function, arguments = fused.matmul_gelu_vjp.bind(*arrays, approximate, out=Out(dx, beta), hidden=None)
     assert (getattr(function, "problem", None) is not None) == one
     function(*arguments)
-    wanted = Tensor(out.astype("float64"))
-    bound = [np.asarray(array, "float64") for array in (g, w, x)]
-    fused.matmul_gelu_vjp.reference(*map(np.float32, bound), approximate, out=Out(wanted, beta))
+    wanted, wanted_hidden = Tensor(out.astype("float64")), Tensor(np.zeros((7, width)))
+    rounded = [np.float32(values) for values in (g, w, x)]
+    outs = {"out": Out(wanted, beta), "hidden": Out(wanted_hidden)}
+    fused.matmul_gelu_vjp.reference(*rounded, approximate, **outs)
     close(dx.numpy().astype("float64"), wanted.numpy(), 1e-5, "matmul_gelu_vjp")
+    dx, hidden = there(out), there(out)
+    function, arguments = fused.matmul_gelu_vjp.bind(*arrays, approximate, out=Out(dx, beta), hidden=Out(hidden))
+    function(*arguments)
+    close(dx.numpy().astype("float64"), wanted.numpy(), 1e-5, "matmul_gelu_vjp with the GELU")
+    close(hidden.numpy().astype("float64"), wanted_hidden.numpy(), 1e-5, "the GELU of matmul_gelu_vjp")
