@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numba
 import numpy
 
 from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
-from ownt.compiled_cpu import HEAVY, blocks, compiled, largest, prange
+from ownt.compiled_cpu import HEAVY, OPTIONS, blocks, compiled, largest, prange
 from ownt.kernel import Out
-from ownt.lanes_cpu import fill, from_lane, lanes, load, load_some, store, store_some, total
-from ownt.lanes_math_cpu import exp
+from ownt.lanes_columns_cpu import load_columns, workspace
+from ownt.lanes_cpu import fill, from_lane, lanes, larger, load, load_some, store, store_some, total
+from ownt.lanes_math_cpu import exp, log
 
-_ROWS = 16  # of a block
+_ROWS, _MANY_ROWS = 16, 64  # of a block
+_NARROW = 128  # classes up to which a lane is had for each row
+_WORKSPACE = (_NARROW + 2) * 16  # numbers, of as many lanes as there are at most
 
 
 @compiled("void(real[:, ::1], int64[::1], int64, real[::1], real[:, ::1])", parallel=True)
@@ -24,20 +28,46 @@ def losses(logits, targets, ignore, out, stats):
     none, rest = fill(logits, 0), width % n
     for block in prange(blocks(count, _ROWS)):
         for r in range(block * _ROWS, min(count, (block + 1) * _ROWS)):
-            row, end = logits[r], (r + 1) * width
-            top = largest(row)
+            top, end = largest(logits[r]), (r + 1) * width
             powers = none
             for at in range(r * width, end - rest, n):
                 powers = powers + exp(load(logits, at) - fill(logits, top))
             if rest:
                 last = exp(load_some(logits, end - rest, rest) - fill(logits, top))
                 powers = powers + from_lane(rest, none, last)
-            log_sum = numpy.log(total(powers))
-            stats[r, 0] = top
-            stats[r, 1] = log_sum
-            chosen = top if targets[r] == ignore else row[targets[r]]
-            loss = numpy.float64(top) - numpy.float64(chosen) + numpy.float64(log_sum)  # large ones cancel
-            out[r] = 0 if targets[r] == ignore else loss
+            _store_loss(logits, targets, ignore, r, top, numpy.log(total(powers)), out, stats)
+
+
+@compiled("void(real[:, ::1], int64[::1], int64, real[::1], real[:, ::1])", parallel=True)
+def narrow_losses(logits, targets, ignore, out, stats):
+    """The same for few classes, a lane for each row: nothing is summed across lanes, and logarithms are taken of many
+    rows at once."""
+    count, width = logits.shape
+    for block in prange(blocks(count, _MANY_ROWS)):
+        rows = workspace(logits, _WORKSPACE)
+        n = lanes(rows)
+        end = width * n
+        for first in range(block * _MANY_ROWS, min(count, (block + 1) * _MANY_ROWS), n):
+            here = min(n, count - first)
+            load_columns(rows, 0, logits, first * width, width, here, width)
+            top, powers = load(rows, 0), fill(rows, 0)
+            for at in range(n, end, n):
+                top = larger(top, load(rows, at))
+            for at in range(0, end, n):
+                powers = powers + exp(load(rows, at) - top)
+            store(rows, end, top)
+            store(rows, end + n, log(powers))
+            for r in range(here):
+                _store_loss(logits, targets, ignore, first + r, rows[end + r], rows[end + n + r], out, stats)
+
+
+@numba.njit(**OPTIONS)
+def _store_loss(logits, targets, ignore, row, top, log_sum, out, stats):
+    stats[row, 0] = top
+    stats[row, 1] = log_sum
+    chosen = top if targets[row] == ignore else logits[row, targets[row]]
+    loss = numpy.float64(top) - numpy.float64(chosen) + numpy.float64(log_sum)  # large ones cancel
+    out[row] = 0 if targets[row] == ignore else loss
 
 
 @compiled("void(real[::1], real[:, ::1], int64[::1], real[:, ::1], int64, real[:, ::1], int64)", parallel=True)
@@ -94,7 +124,8 @@ def _(
 ) -> tuple[Callable[..., None], tuple] | None:
     if out.beta or not _fits(weight, smoothing, targets, logits, out.array, stats.array):
         return None
-    return losses[logits.dtype, logits.size > HEAVY], (logits, targets, ignore, out.array, stats.array)
+    rows = narrow_losses if logits.shape[1] <= _NARROW else losses
+    return rows[logits.dtype, logits.size > HEAVY], (logits, targets, ignore, out.array, stats.array)
 
 
 @row_loss_vjp.on("cpu", "float32", "float64")
