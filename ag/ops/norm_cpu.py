@@ -63,11 +63,9 @@ def slopes(g, x, gain, eps, centred, dx, beta, sums, dgain, gain_beta, dshift, s
             plain[c] = zero
         for r in range(part * count // parts, (part + 1) * count // parts):
             row, slope = x[r], g[r]
-            mean, square, total, along = zero, zero, zero, zero
             for c in range(width):
                 scaled[c] = slope[c] * gain[c]  # rounded once, so that in a row of one column it equals its mean
-                mean += row[c]
-            mean = mean / size if centred else zero
+            mean, square, total, along = _mean(row) if centred else zero, zero, zero, zero
             for c in range(width):
                 apart = row[c] - mean
                 square += apart * apart
