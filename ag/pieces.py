@@ -29,6 +29,7 @@ LOGITS = {  # for each piece a GPU reads and writes the gradient of a whole voca
     "cpu": Size(64_000_000, 64),
     "cuda": Size(256_000_000, 1024),
 }
+_TILE = 16  # rows of which a piece is a multiple if it can be: matrix products work in tiles
 _HALF_ON_CPU = 8  # times as much of half precision: for each piece the weights are widened
 
 
@@ -55,4 +56,7 @@ def pitch(x: Tensor, width: int) -> int:
 
 
 def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:
-    return stretches(math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1)))
+    """Of about the same size, so that none is of a few rows alone."""
+    rows, most = math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1))
+    even = -(-rows // max(1, -(-rows // most)))
+    return stretches(rows, min(most, max(1, -(-even // _TILE)) * _TILE))

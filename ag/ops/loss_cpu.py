@@ -16,7 +16,7 @@ from ownt.lanes_cpu import fill, from_lane, lanes, larger, load, load_some, stor
 from ownt.lanes_math_cpu import exp, log
 
 _ROWS, _MANY_ROWS = 16, 64  # of a block
-_NARROW = 128  # classes up to which a lane is had for each row
+_NARROW = 64  # classes up to which a lane is had for each row
 _WORKSPACE = (_NARROW + 2) * 16  # numbers, of as many lanes as there are at most
 
 
