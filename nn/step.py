@@ -38,21 +38,19 @@ class _Recorded:
         self.norm: Tensor | None = None
         self.updates: list[Update] = []
         self._tensors: list[list[Any]] = []
-        self._modules: list[Module] = []
-        self._modes: list[bool] = []
+        self._modes: dict[Module, bool] = {}
 
     def finish(self, optimizer: Optimizer, modules: Iterable[Module]) -> None:
         """Take note of what a replay depends on; `modules` are some that the loss function may use without a call."""
         self._tensors = [update.tensors(optimizer) for update in self.updates]
         called = {*self.recording.called, *modules}
-        self._modules = list({module for part in called for module in part.whole().modules()})
-        self._modes = [module.training for module in self._modules]
+        self._modes = {module: module.training for part in called for module in part.whole().modules()}
 
     def obstacle(self, optimizer: Optimizer) -> str:
         """Why it may not be replayed now; "" if it may."""
-        modes = [module.training for module in self._modules]
+        modes = [module.training for module in self._modes] == list(self._modes.values())
         tensors = [update.tensors(optimizer) for update in self.updates]
-        if not (modes == self._modes and self.recording.is_valid and tensors == self._tensors):
+        if not (modes and self.recording.is_valid and tensors == self._tensors):
             return "the model, its mode or its optimizer has changed"
         found = self.recording.in_the_way()
         return f"in the way of a replay: {found}" if found else ""
