@@ -17,7 +17,7 @@ from ownt.lanes_cpu import fill, lanes, load_some, store_some
 _ROWS = 32  # of a block at least
 _BLOCKS = 16  # at most
 _NARROW = 128  # columns up to which sums over rows stay in registers
-_SHARED = 4 * SMALL  # elements from which a second thread pays: there is little to do with each
+_WORTH_SHARING = 4 * SMALL  # elements from which a second thread pays: there is little to do with each
 _WIDTH = 2  # columns below which NumPy sums in pairs, and so more exactly
 
 
@@ -60,7 +60,7 @@ def sum_rows(x, sums, out, beta):
 
 @compiled("void(real[:, ::1], real[:, ::1], real[::1], int64)", parallel=True)
 def sum_narrow_rows(x, sums, out, beta):
-    """The same where a few vectors are as wide as a row: sums stay in registers."""
+    """sum_rows for rows of a few vectors: sums stay in registers."""
     count, width = x.shape
     parts = sums.shape[0]
     for part in prange(parts):
@@ -118,4 +118,4 @@ def _(x: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
         return sum_few_rows[x.dtype, False], (rows, y.reshape(-1), out.beta)
     sums = scratch.empty((parts, width), dtype=x.dtype, kind="workspace")
     add = sum_narrow_rows if width <= _NARROW else sum_rows
-    return add[x.dtype, x.size > _SHARED], (rows, sums.array, y.reshape(-1), out.beta)
+    return add[x.dtype, x.size > _WORTH_SHARING], (rows, sums.array, y.reshape(-1), out.beta)

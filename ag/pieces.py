@@ -9,7 +9,6 @@ from typing import NamedTuple
 from ownt import Tensor
 from ownt import device as devices
 from ownt.dtype import HALF
-from ownt.kernel import stretches
 
 
 class Size(NamedTuple):
@@ -56,7 +55,10 @@ def pitch(x: Tensor, width: int) -> int:
 
 
 def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:
-    """Of about the same size, so that none is of a few rows alone."""
+    """As few as can be, and of about the same size, so that none is of a few rows alone."""
     rows, most = math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1))
-    even = -(-rows // max(1, -(-rows // most)))
-    return stretches(rows, min(most, max(1, -(-even // _TILE)) * _TILE))
+    tile = max(1, min(_TILE, most // 4))
+    tiles = -(-rows // tile)
+    count = max(1, -(-tiles // (most // tile)))
+    ends = [min(rows, tiles * i // count * tile) for i in range(count + 1)]
+    return map(slice, ends, ends[1:])

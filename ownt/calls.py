@@ -34,7 +34,7 @@ class Calls:
         """Then call a function."""
         self._calls.append((function, arguments))
 
-    def launch(self, kernel: Kernel, *arrays: Any, **outs: Out) -> None:
+    def launch(self, kernel: Kernel, *arrays: Any, **outs: Out | None) -> None:
         """Then launch a kernel on arrays."""
         self._calls.append(kernel.bind(*arrays, **outs))
 

@@ -11,9 +11,10 @@ import pytest
 
 import ag
 import ownt
+from ag.ops.activation import gelu_and_vjp
 from ag.sample import Sample, Spec, integers, normal
 from ownt import Tensor
-from ownt.kernel import Kernel
+from ownt.kernel import Kernel, Out
 
 sys.path.insert(0, str(Path(__file__).parent / "parity"))
 from torch_functions import CASES, Values  # a table of calls; torch itself is not needed
@@ -96,7 +97,7 @@ ODD = {  # beside CASES
     "linear_cross_entropy": [Sample(normal(n, 7), normal(v, 7), integers(v, n)) for n, v in ((1, 1), (67, 1001))],
     "embedding": [Sample(integers(9, n), normal(9, c)) for n, c in ((1, 1), (65, 3), (700, 33))],
     **{name: [Sample(normal(n, c)) for n, c in ((1, 1), (17, 3), (33, 1001))] for name in ("softmax", "log_softmax")},
-    "sum": [Sample(normal(n, c), 0) for n, c in ((1, 9), (33, 8), (1000, 65))],
+    "sum": [Sample(normal(n, c), 0) for n, c in ((1, 9), (33, 8), (1000, 65), (131, 200))],
     "dropout": [Sample(normal(n), 0.3) for n in (1, 8193, 30_001)],
     "conv2d": CONVOLUTIONS,
     "batch_norm": [
@@ -135,7 +136,7 @@ def test_overrides_equal_their_references(name, dtype, monkeypatch):
 @pytest.mark.parametrize("name", sorted(ODD))
 def test_in_parallel_too_however_small(name, monkeypatch):
     for module in [module for path, module in sys.modules.items() if path.endswith("_cpu")]:
-        for limit in ("SMALL", "HEAVY", "_SMALL"):
+        for limit in ("SMALL", "HEAVY", "_SMALL", "_WORTH_SHARING"):
             if hasattr(module, limit):
                 monkeypatch.setattr(module, limit, -1)
     for sample in ODD[name]:
@@ -149,20 +150,52 @@ def test_nan_and_inf_go_where_they_go_in_the_references(name, value, monkeypatch
         compare(name, sample, "float32", monkeypatch, value)
 
 
-def compare(name, sample, dtype, monkeypatch, first=None):
-    """first: what the first number of the first tensor of floats is to be"""
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["cross_entropy", "layer_norm", "rms_norm", "gelu_linear", "sum"])
+def test_nan_and_inf_at_the_end_too(name, value, dtype, monkeypatch):
+    for sample in ODD[name]:
+        compare(name, sample, dtype, monkeypatch, value, place=-1)
+
+
+@pytest.mark.parametrize("width", [4, 28, 60, 17, 100])
+@pytest.mark.parametrize("name", ["layer_norm", "norm_linear"])
+def test_rows_of_one_number_are_their_mean(name, width):
+    x, shift = np.full((17, width), 1000, "float32"), np.arange(width, dtype="float32")
+    others = [np.eye(width, dtype="float32")] if name == "norm_linear" else []
+    y = ag.registry[name](ownt.asarray(x), None, ownt.asarray(shift), *map(ownt.asarray, others))
+    np.testing.assert_array_equal(y.numpy(), np.broadcast_to(shift, x.shape))
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("beta", [0, 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_gelu_and_its_slope_in_one_pass(dtype, beta, approximate):
+    g, x, before = (ownt.randn(3, 8193, dtype=dtype) for _ in range(3))
+    found, hidden = before.clone(), ownt.empty(3, 8193, dtype=dtype)
+    gelu_and_vjp(g, x, approximate, out=Out(found, beta), hidden=Out(hidden))
+    wanted, wanted_hidden = before.astype("float64"), ownt.empty(3, 8193, dtype="float64")
+    arrays = [tensor.astype("float64").array for tensor in (g, x)]
+    gelu_and_vjp.reference(*arrays, approximate, out=Out(wanted, beta), hidden=Out(wanted_hidden))
+    tolerance = {**TOLERANCE, "float16": 4e-3}[dtype]
+    for ours, theirs in ((found, wanted), (hidden, wanted_hidden)):
+        np.testing.assert_allclose(ours.numpy(), theirs.numpy(), rtol=tolerance, atol=tolerance)
+
+
+def compare(name, sample, dtype, monkeypatch, value=None, place=0):
+    """value: what the number at a place of all axes of the first tensor of floats is to be"""
     given = sample.args[0] if isinstance(sample.args[0], list) else sample.args
     args = [arg.make(dtype) if isinstance(arg, (Spec, Values)) else arg for arg in given]
-    if first is not None:
+    if value is not None:
         floats = next(arg for arg in args if isinstance(arg, Tensor) and arg.dtype.kind == "f")
-        floats[(0,) * floats.ndim] = first
+        floats[(place,) * floats.ndim] = value
     found = results(name, args, sample.options, dtype)
     with monkeypatch.context() as patch:
         patch.setattr(Kernel, "_bind", references_only)
         expected = results(name, args, sample.options, dtype)
     for a, b in zip(found, expected, strict=True):
         tolerance = TOLERANCE[dtype]
-        if first is not None and name == "causal_attention":  # whose reference spreads NaN to keys that are not seen
+        if value is not None and name == "causal_attention":  # whose reference spreads NaN to keys that are not seen
             a, b = a[np.isfinite(b)], b[np.isfinite(b)]
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=f"{name} of {sample}")
 

@@ -161,12 +161,12 @@ def gelu_tanh_vjp(g: Any, x: Any, *, out: Out) -> None:
 GELU = {"none": (gelu_kernel, gelu_vjp), "tanh": (gelu_tanh_kernel, gelu_tanh_vjp)}
 
 
-@kernel
+@kernel(elementwise=True)
 def gelu_and_vjp(g: Any, x: Any, approximate: str, *, out: Out, hidden: Out) -> None:
     """out = g gelu'(x) and hidden = gelu(x), which have most of their terms in common."""
     forward, backward = GELU[approximate]
-    backward.reference(g, x, out=out)
     forward.reference(x, out=hidden)
+    backward.reference(g, x, out=out)
 
 
 def gelu_kernels(name: str, approximate: str) -> tuple[Kernel, Kernel]:

@@ -38,4 +38,4 @@ for _kernel in _KERNELS:
 @activation.gelu_and_vjp.on("cuda", *_source.dtypes)
 def _(g: Any, x: Any, approximate: str, *, out: Out, hidden: Out) -> tuple[Callable[..., None], tuple]:
     forward, backward = activation.GELU[approximate]
-    return in_order(backward.bind(g, x, out=out), forward.bind(x, out=hidden))
+    return in_order(forward.bind(x, out=hidden), backward.bind(g, x, out=out))

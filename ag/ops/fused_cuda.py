@@ -17,4 +17,4 @@ def _(g: Any, w: Any, x: Any, approximate: str, *, out: Out, hidden: Out | None)
     whole = gemm.bind(g, w, out.array, out.beta, "dgelu", None, x) if approximate == "tanh" else None
     if whole is None:
         return in_two_steps(g, w, x, approximate, out=out, hidden=hidden)
-    return in_order(whole, GELU[approximate][0].bind(x, out=hidden)) if hidden else whole
+    return in_order(GELU[approximate][0].bind(x, out=hidden), whole) if hidden else whole

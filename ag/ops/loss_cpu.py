@@ -15,7 +15,7 @@ from ownt.lanes_columns_cpu import load_columns, workspace
 from ownt.lanes_cpu import fill, from_lane, lanes, larger, load, load_some, store, store_some, total
 from ownt.lanes_math_cpu import exp, log
 
-_ROWS, _MANY_ROWS = 16, 64  # of a block
+_ROWS, _NARROW_ROWS = 16, 64  # of a block
 _NARROW = 64  # classes up to which a lane is had for each row
 _WORKSPACE = (_NARROW + 2) * 16  # numbers, of as many lanes as there are at most
 
@@ -43,11 +43,11 @@ def narrow_losses(logits, targets, ignore, out, stats):
     """The same for few classes, a lane for each row: nothing is summed across lanes, and logarithms are taken of many
     rows at once."""
     count, width = logits.shape
-    for block in prange(blocks(count, _MANY_ROWS)):
+    for block in prange(blocks(count, _NARROW_ROWS)):
         rows = workspace(logits, _WORKSPACE)
         n = lanes(rows)
         end = width * n
-        for first in range(block * _MANY_ROWS, min(count, (block + 1) * _MANY_ROWS), n):
+        for first in range(block * _NARROW_ROWS, min(count, (block + 1) * _NARROW_ROWS), n):
             here = min(n, count - first)
             load_columns(rows, 0, logits, first * width, width, here, width)
             top, powers = load(rows, 0), fill(rows, 0)
@@ -124,8 +124,8 @@ def _(
 ) -> tuple[Callable[..., None], tuple] | None:
     if out.beta or not _fits(weight, smoothing, targets, logits, out.array, stats.array):
         return None
-    rows = narrow_losses if logits.shape[1] <= _NARROW else losses
-    return rows[logits.dtype, logits.size > HEAVY], (logits, targets, ignore, out.array, stats.array)
+    row_losses = narrow_losses if logits.shape[1] <= _NARROW else losses
+    return row_losses[logits.dtype, logits.size > HEAVY], (logits, targets, ignore, out.array, stats.array)
 
 
 @row_loss_vjp.on("cpu", "float32", "float64")

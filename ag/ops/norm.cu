@@ -8,7 +8,7 @@ __device__ inline int padded(int width) { return (width + FULL - 1) / FULL * FUL
 
 // A row's normalisation.
 struct Normal {
-  wide mean, inverse;  // of the deviation
+  wide mean, inverse;  // inverse: 1 / deviation
 
   __device__ wide of(real x) const { return (widen(x) - mean) * inverse; }
 };
@@ -151,8 +151,8 @@ norm_backward(const real* g, const real* x, const real* gain, real* dx, int beta
   }
   if (keep) {
     real* rows_kept = reinterpret_cast<real*>(shared + (parts ? blockDim.y * 2 * sums : 0));
-    kept.g = rows_kept + threadIdx.y * 2 * stride;
-    kept.x = kept.g + stride;
+    kept.x = rows_kept + threadIdx.y * (dx ? 2 : 1) * stride;
+    if (dx) kept.g = kept.x + stride;
   }
   if (width % FULL == 0 && aligned(g, x, gain, dx)) {
     slopes<FULL>(g, x, gain, dx, beta, parts, rows, width, eps, centred, kept);

@@ -62,7 +62,7 @@ def _(
     rows, width = x.shape
     sums, wide = bool(dgain or dshift), dtypes.wide(x.dtype)
     sum_bytes = 2 * _sums(x) * wide.itemsize if sums else 0
-    kept_bytes = 2 * _padded(x) * x.itemsize
+    kept_bytes = (2 if dx else 1) * _padded(x) * x.itemsize
     keep = sum_bytes + kept_bytes <= PLAIN_SHARED_BYTES
     block, shared_bytes = block_of(width * x.itemsize, sum_bytes + (kept_bytes if keep else 0))
     if shared_bytes > _MOST_SHARED:

@@ -44,14 +44,15 @@ def normalize(x, gain, shift, eps, centred, y, beta, parts):
     parallel=True,
 )
 def slopes(g, x, gain, eps, centred, dx, beta, sums, dgain, gain_beta, dshift, shift_beta):
-    """See norm_vjp; a beta below 0 says that a gradient is not wanted. sums: two rows for each part."""
+    """See norm_vjp; a beta below 0 says that a gradient is not wanted. sums: three rows a part, the last left."""
     count, width = x.shape
     parts = sums.shape[0]
     for part in prange(parts):
         rows = workspace(x, _BACKWARD)
         n = lanes(rows)
         groups = -(-count // n)
-        none, one, share, least = fill(rows, 0), fill(rows, 1), fill(rows, 1 / width), fill(rows, eps)
+        none, one, size, least = fill(rows, 0), fill(rows, 1), fill(rows, width), fill(rows, eps)
+        share = one / size
         others, along_x, plain, end = width * n, 2 * width * n, 3 * width * n, 4 * width * n  # where what lies
         for at in range(along_x, end, n):
             store(rows, at, none)
@@ -67,7 +68,7 @@ def slopes(g, x, gain, eps, centred, dx, beta, sums, dgain, gain_beta, dshift, s
                 store(rows, others + c, apart)
                 square, level, along = square + apart * apart, level + scaled, along + scaled * apart
             inverse = one / sqrt(square * share + least)
-            level, along = level * share if centred else none, along * inverse * share
+            level, along = level / size if centred else none, along * inverse * share
             for c in range(0, others, n):
                 slope, h = load(rows, c), load(rows, others + c) * inverse
                 store(rows, along_x + c, load(rows, along_x + c) + slope * h)
@@ -91,7 +92,7 @@ def _mean(rows, at, width):
     mean = fill(rows, 0)
     for c in range(at, at + width * n, 4 * n):
         mean = mean + ((load(rows, c) + load(rows, c + n)) + (load(rows, c + 2 * n) + load(rows, c + 3 * n)))
-    return mean * fill(rows, 1 / width)
+    return mean / fill(rows, width)  # not times 1 / width: of equal numbers it is that number
 
 
 @numba.njit(**OPTIONS)

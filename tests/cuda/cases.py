@@ -111,6 +111,19 @@ for _run in OPTIMIZERS:
 
 
 @case
+def norms_of_what_is_frozen(place: Place) -> list:
+    """Gradients of gains and shifts alone."""
+    found = []
+    for rows, width in ((5, 24), (9, 33), (70, 768), (3, 3080)):
+        x = constant(place.tensor(np.random.default_rng(6).standard_normal((rows, width))))
+        gain, shift = (ag.param(place.tensor(np.ones(width))) for _ in range(2))
+        y = ag.layer_norm(x, gain, shift)
+        y.backward(place.tensor(np.random.default_rng(4).standard_normal(y.shape)).astype(y.dtype))
+        found += [gain.grad.numpy().copy(), shift.grad.numpy().copy()]
+    return found
+
+
+@case
 def cast(place: Place) -> list:
     """Float to float, contiguous and transposed, written and then added."""
     found = []
