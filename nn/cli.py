@@ -103,8 +103,28 @@ def parse_train(arguments: list[str]) -> presets.TrainConfig:
             name = arguments[i + 1]
         elif argument.startswith("--preset="):
             name = argument.removeprefix("--preset=")
-    flags = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-    return tyro.cli(flags(presets.TrainConfig), args=arguments, prog="ownt train", default=presets.get(name))
+    flags, default = tyro.conf.configure(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff), presets.get(name)
+    given = spelled_out(arguments, default)
+    return tyro.cli(flags(presets.TrainConfig), args=given, prog="ownt train", default=default)
+
+
+def spelled_out(arguments: list[str], settings: Any) -> list[str]:
+    """Arguments in which `--profile` alone is `--profile True`, as is every setting that is true or false."""
+    known = switches(settings)
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        found.append(argument)
+        if argument.replace("_", "-") in known and following.startswith("-"):
+            found.append("True")
+    return found
+
+
+def switches(settings: Any) -> set[str]:
+    """The options of settings that are true or false, those of settings within too."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    inner = [switches(value) for value in values.values() if dataclasses.is_dataclass(value)]
+    own = {"--" + name.replace("_", "-") for name, value in values.items() if isinstance(value, bool)}
+    return own.union(*inner)
 
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[Any], int], str]] = {
@@ -117,7 +137,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], Any], Callable[[Any], int], str]
     "memory": (
         lambda arguments: tyro.cli(
             tyro.conf.configure(tyro.conf.FlagConversionOff)(memory_report.MemoryConfig),
-            args=arguments,
+            args=spelled_out(arguments, memory_report.MemoryConfig()),
             prog="ownt memory",
         ),
         memory_report.run,

@@ -99,6 +99,7 @@ def test_the_first_and_last_step_are_printed_and_every_so_many(capsys, tmp_path,
         ["--layout", "stream", "--batch-size", "2", "--dtype", "float64", "--checkpoint", "True", "--tied", "False"],
         ["--preset", "microgpt-1000", "--python-stream", "False"],
         ["--preset=microgpt-500"],
+        ["--tied", "--checkpoint", "--python_stream"],
     ],
 )
 def test_settings_are_taken(capsys, tmp_path, options):

@@ -213,9 +213,9 @@ def test_anomalies_are_found_beside_it(inside):
 # the command
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_training_prints_it_where_asked(capsys, tmp_path, wanted):
-    arguments = ["train", "--steps", 4, "--profile", wanted, "--out", tmp_path, *SMALL]
+@pytest.mark.parametrize(("given", "wanted"), [(["--profile"], True), (["--profile", "True"], True), ([], False)])
+def test_training_prints_it_where_asked(capsys, tmp_path, given, wanted):
+    arguments = ["train", "--steps", 4, *given, "--out", tmp_path, *SMALL]
     status, out, _ = in_process(capsys, *arguments)
     lines = out.splitlines()
     tables = [number for number, line in enumerate(lines) if re.match(r"kernel +count +ms +share", line)]
