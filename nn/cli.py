@@ -111,12 +111,11 @@ def parse_train(arguments: list[str]) -> presets.TrainConfig:
 def spelled_out(arguments: list[str], settings: Any) -> list[str]:
     """Arguments in which `--profile` alone is `--profile True`, as is every setting that is true or false."""
     known = switches(settings)
-    found = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
-        found.append(argument)
-        if argument.replace("_", "-") in known and following.startswith("-"):
-            found.append("True")
-    return found
+    found: list[str] = []
+    for argument in reversed(arguments):
+        alone = not found or found[-1].startswith("-")
+        found += ["True", argument] if alone and argument.replace("_", "-") in known else [argument]
+    return found[::-1]
 
 
 def switches(settings: Any) -> set[str]:
