@@ -48,7 +48,7 @@ class Held:
 
     def __init__(self, order: Sequence[GradSlot], arena: Arena) -> None:
         self.arena = arena
-        tensors = _saved(order)
+        tensors = saved_by(order)
         self.arrays = [tensor.array for tensor in tensors]
         blocks = [tensor._block for tensor in tensors]
         self.known = (
@@ -62,14 +62,15 @@ class Held:
 _ALONE = next(map(sys.getrefcount, [object()])) - 1  # what is counted so of what nobody holds
 
 
-def _saved(order: Sequence[GradSlot]) -> list[Tensor]:
+def saved_by(order: Sequence[GradSlot]) -> list[Tensor]:
+    """The tensors that the ops of slots have saved, the last op's first."""
     records: Any = [slot.record for slot in reversed(order)]
     return [part for record in records for part in record.saved if type(part) is Tensor]
 
 
 def _given_back(order: Sequence[GradSlot], arena: Arena) -> list[tuple[int, int]]:
     """(offset, size) of the memory that goes when records let go of what they saved: nobody else holds it."""
-    tensors = _saved(order)
+    tensors = saved_by(order)
     blocks = [tensor._block for tensor in tensors]
     entries, on = Counter(map(id, tensors)), Counter(map(id, blocks))
     views = Counter({id(tensor): id(tensor._block) for tensor in tensors}.values())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from ag import kernels, plans
-from ag.places import Held, Places
+from ag.places import Held, Places, saved_by
 from ag.plan import Plan, run
 from ag.remake import check
 from ag.slot import SPENT, GradSlot
@@ -162,10 +162,9 @@ def _key(grad: Tensor | None, order: Sequence[GradSlot]) -> plans.Key | None:
             return None
         plan = record.plan
         if plan is None:  # unless it is a view, it has none
-            source = record.slots[0] if slot.source is not None else None
-            if source is None or slot.view.key is None:  # type: ignore[union-attr]
+            if slot.view is None or slot.view.key is None:
                 return None
-            parts += (slot.view.key, source.layout)  # type: ignore[union-attr]
+            parts += (slot.view.key, record.slots[0].layout)
         else:
             parts.append(plan)
         for source in record.slots:
@@ -182,6 +181,6 @@ def _key(grad: Tensor | None, order: Sequence[GradSlot]) -> plans.Key | None:
             else:
                 parts += (id(source), source.name, source.layout, plans.layout(source.tensor))
                 there.add(id(source.tensor._block))
-    if there and any(id(part._block) in there for slot in order for part in slot.record.saved if type(part) is Tensor):  # type: ignore[union-attr]
+    if there and any(id(tensor._block) in there for tensor in saved_by(order)):
         return None  # it would read what it writes to, which is an error when that is done
     return tuple(parts)

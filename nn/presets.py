@@ -16,7 +16,10 @@ OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW, "rmspr
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train a GPT on a text. The preset gives the defaults; any of them can be set."""
+    """Train a GPT on a text. The preset gives the defaults; any of them can be set.
+
+    A setting that is true or false is on where no value follows.
+    """
 
     preset: str = "names"  # names, microgpt-500, microgpt-1000, tiny, small, medium, large or gpt2
     data: Path | None = None  # a text file in UTF-8; by default, for layout lines, names that come with the package
