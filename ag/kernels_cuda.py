@@ -11,12 +11,12 @@ from ag import kernels
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
-from ownt.calls import in_order
-from ownt.cuda_elementwise import THREADS, blocks
+from ownt.calls import Call, Calls, in_order
+from ownt.cuda_elementwise import THREADS, alike, blocks
 from ownt.cuda_signature import FLOATS
-from ownt.cuda_source import Source
+from ownt.cuda_source import CudaKernel, Source
 from ownt.cuda_strided import Axis, Sizes, along, layout, merged, strided
-from ownt.kernel import Out
+from ownt.kernel import Kernel, Out
 
 _source = Source(__file__)
 _cast = _source.kernel("cast")
@@ -33,6 +33,41 @@ _STACKS = 65535  # blocks along the second and third axis of a grid, at most
 strided(kernels.fill, _source.kernel("copy"))
 strided(kernels.copy, _source.kernel("copy"))
 strided(kernels.scale, _source.kernel("scale"))
+
+
+def elementwise(kernel: Kernel, code: CudaKernel) -> None:
+    """Override a kernel by one in CUDA C++ that calls `elementwise` of elementwise.cuh, for the dtypes of its source.
+
+    Its parameters are the inputs, arrays first and then numbers, and `real* out, int beta, long long count`. Arrays
+    that do not lie alike are copied into workspaces that do.
+    """
+
+    @kernel.on("cuda", *code.source.dtypes)
+    def bind(*inputs: Any, out: Out) -> Call | None:
+        y = out.array
+        arrays = [x for x in inputs if devices.is_array(x)]
+        if any(x.dtype != y.dtype for x in arrays) or not all(
+            devices.is_array(x) or isinstance(x, (int, float)) for x in inputs
+        ):
+            return None
+        if alike(y, *arrays):
+            return code.launch(devices.of(y), y.dtype, blocks(y), THREADS), (*inputs, y, out.beta, y.size)
+        calls = Calls(out.tensor)
+        given = [_in_line(calls, x, y.shape) if devices.is_array(x) else x for x in inputs]
+        work = calls.workspace(y.shape)
+        launch = code.launch(devices.of(y), y.dtype, blocks(y), THREADS)
+        calls.add(launch, *given, work.array, 0, work.size)
+        calls.launch(kernels.copy, work.array, out=out)
+        return calls.bound()
+
+
+def _in_line(calls: Calls, x: Any, shape: tuple[int, ...]) -> Any:
+    """x broadcast to a shape, in one run of bytes: itself, or a copy."""
+    if x.shape == shape and x.flags.c_contiguous:
+        return x
+    line = calls.workspace(shape)
+    calls.launch(kernels.copy, x, out=Out(line))
+    return line.array
 
 
 @kernels.cast.on("cuda", *_source.dtypes)

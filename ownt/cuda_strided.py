@@ -78,7 +78,7 @@ def _layout(shape: Sizes, in_order: bool, arrays: tuple[tuple[Sizes, Sizes, int]
     if any(stride % itemsize for _, strides, itemsize in arrays for stride in strides):
         return None
     axes = [
-        (size, tuple([_stride(axis - len(shape), size, *array) for array in arrays]))
+        (size, tuple([broadcast_stride(axis - len(shape), size, *array) for array in arrays]))
         for axis, size in enumerate(shape)
         if size != 1
     ]
@@ -91,7 +91,7 @@ def _layout(shape: Sizes, in_order: bool, arrays: tuple[tuple[Sizes, Sizes, int]
     return None if lies is None else Layout(lies[0], lies[1:])
 
 
-def _stride(axis: int, size: int, shape: Sizes, strides: Sizes, itemsize: int) -> int:
+def broadcast_stride(axis: int, size: int, shape: Sizes, strides: Sizes, itemsize: int) -> int:
     """Elements from one to the next along an axis, counted from the last, of `size`."""
     return 0 if -axis > len(shape) or shape[axis] != size else strides[axis] // itemsize
 

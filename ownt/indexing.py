@@ -8,6 +8,7 @@ from typing import Any
 
 from ownt import device as devices
 from ownt import tensor
+from ownt.dtype import bool_
 
 
 def raw(value: Any) -> Any:
@@ -52,9 +53,28 @@ def indexed_shape(x: tensor.Tensor, key: tuple[Any, ...]) -> tuple[int, ...]:
     return xp.broadcast_to(xp.empty((), "bool"), x.shape)[tuple([_of_shape(raw(part)) for part in key])].shape
 
 
+def indexed_sizes(key: tuple[Any, ...], shape: tuple[int, ...]) -> list[tuple[tensor.Tensor, int]]:
+    """Each tensor of integers in a key whose numbers `indexed_shape` did not see, since it is on a GPU, and the size of
+    the axis that it is for."""
+    taken = sum([part.ndim if _is_mask(part) else part is not None and part is not Ellipsis for part in key])
+    found, axis = [], 0
+    for part in key:
+        if type(part) is tensor.Tensor and not _is_mask(part) and devices.of(part.array).faults is not None:
+            found.append((part, shape[axis]))
+        if part is Ellipsis:
+            axis += len(shape) - taken
+        else:
+            axis += part.ndim if _is_mask(part) else part is not None
+    return found
+
+
+def _is_mask(part: Any) -> bool:
+    return getattr(part, "dtype", None) == bool_
+
+
 def _of_shape(part: Any) -> Any:
     """What gives an index the same shape and can be seen by the CPU: of an array of truth values, a copy."""
-    if not devices.is_array(part) or isinstance(part, (devices.cpu.array, devices.MetaArray)):
+    if not devices.is_array(part) or isinstance(part, devices.MetaArray) or devices.of(part).faults is None:
         return part
     return devices.host(part) if part.dtype.kind == "b" else devices.cpu.xp.zeros(part.shape, part.dtype)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ag.kernels_cuda import elementwise
 from ag.ops import activation
 from ownt.calls import in_order
-from ownt.cuda_elementwise import elementwise
 from ownt.cuda_source import Source
 from ownt.kernel import Out
 

@@ -21,10 +21,7 @@ __device__ inline int row_of(int i) { return threadIdx.x / SIDE + SIDE * i; }
 __device__ inline int column_of(int j) { return threadIdx.x % SIDE + SIDE * j; }
 
 // Minus infinity: the score of a key that is not seen, and the lse of a query that sees none.
-__device__ inline wide unseen() {
-  const wide zero = 0;
-  return -1 / zero;
-}
+__device__ inline wide unseen() { return -infinity(); }
 __device__ inline wide finite(wide x) { return x == unseen() ? 0 : x; }
 
 struct Mask {  // what one head's queries see of the keys

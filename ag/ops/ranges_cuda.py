@@ -19,11 +19,13 @@ _MOST = (1 << 31) - 1  # indices of which can be said where they are
 
 
 @range_kernel.on("cuda", "int64")
-def _(indices: Any, size: int, ignored: int | None, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(
+    indices: Any, least: int, size: int, ignored: int | None, *, out: Out
+) -> tuple[Callable[..., None], tuple] | None:
     known = indices.dtype in (dtypes.int64, dtypes.int32) and indices.size < _MOST
     if not (known and indices.flags.c_contiguous):
         return None
     grid = min(_BLOCKS, -(-indices.size // THREADS))
     launch = _first_out_of_range.launch(devices.of(indices), dtypes.float32, grid, THREADS)
     given = ignored is not None, ignored or 0
-    return launch, (indices, indices.dtype == dtypes.int64, size, *given, out.array, indices.size)
+    return launch, (indices, indices.dtype == dtypes.int64, least, size, *given, out.array, indices.size)

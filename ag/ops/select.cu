@@ -55,3 +55,28 @@ extern "C" __global__ void where(const void* mask, int mask_bytes, Axes mask_str
     strided(choose, out, out_strides, beta, sizes, operand(static_cast<const real*>(mask), mask_strides), yes, no);
   }
 }
+
+// An operand that is 1 in a triangle of each matrix and 0 elsewhere; places are counted as elements are.
+struct Triangle {
+  long long rows, columns, diagonal;
+  bool upper;
+};
+
+__device__ inline bool in_packs(const Triangle&) { return true; }
+
+template <int N> __device__ inline Numbers<N> numbers(const Triangle& triangle, const Place&, long long first) {
+  Numbers<N> found;
+#pragma unroll
+  for (int i = 0; i < N; i++) {
+    const long long beyond = (first + i) % triangle.columns - (first + i) / triangle.columns % triangle.rows;
+    found.at[i] = triangle.upper ? beyond >= triangle.diagonal : beyond <= triangle.diagonal;
+  }
+  return found;
+}
+
+extern "C" __global__ void triangle(const real* x, Axes x_strides, long long rows, long long columns,
+                                    long long diagonal, bool upper, real* out, Axes out_strides, int beta,
+                                    Axes sizes) {
+  strided([](wide x, wide inside) { return inside != 0 ? x : wide(0); }, out, out_strides, beta, sizes,
+          operand(x, x_strides), Triangle{rows, columns, diagonal, upper});
+}

@@ -12,7 +12,7 @@ from ownt import dtype as dtypes
 from ownt.cuda_elementwise import THREADS, blocks
 from ownt.cuda_source import Source
 from ownt.cuda_strided import layout, operands, strided
-from ownt.kernel import Out
+from ownt.kernel import Kernel, Out
 
 _source = Source(__file__)
 _clip = _source.kernel("clip")
@@ -72,3 +72,19 @@ def _(g: Any, mask: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | Non
 @select.rest_vjp.on("cuda", *_source.dtypes)
 def _(g: Any, mask: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     return where(mask, 0, g, out=out)
+
+
+def _triangle(kernel: Kernel, upper: bool) -> None:
+    @kernel.on("cuda", *_source.dtypes)
+    def bind(x: Any, diagonal: int, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+        y = out.array
+        found = layout(y, x, in_order=True)
+        if found is None or x.dtype != y.dtype:
+            return None
+        launch = _source.kernel("triangle").launch(devices.of(y), y.dtype, blocks(y), THREADS)
+        border = *y.shape[-2:], diagonal, upper
+        return launch, (x, found.strides[1], *border, y, found.strides[0], out.beta, found.sizes)
+
+
+_triangle(select.tril_kernel, False)
+_triangle(select.triu_kernel, True)

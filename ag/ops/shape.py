@@ -7,6 +7,7 @@ from typing import Any
 from ag import kernels
 from ag.node import Node
 from ag.op import op, view_op
+from ag.ops.ranges import check_range
 from ag.sample import Sample, normal
 from ownt import Tensor, indexing, scratch
 from ownt import device as devices
@@ -92,6 +93,8 @@ def index(x: Tensor, key: tuple[Any, ...]) -> Any:
     if any(getattr(part, "dtype", None) == bool_ for part in parts):
         not_repeatable("a tensor was indexed by a mask, whose true values were counted")
     y = scratch.empty(indexing.indexed_shape(x, parts), like=x)
+    for part, size in indexing.indexed_sizes(parts, x.shape):
+        check_range("index", "indices", part, size, least=-size)
     index_kernel(x, parts, out=Out(y))
     return y, (parts, *(part for part in parts if type(part) is Tensor))  # their versions are checked
 

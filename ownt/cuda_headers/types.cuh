@@ -9,6 +9,13 @@ using wide = Wide<real>::type;
 
 constexpr wide LOWEST = sizeof(wide) == 8 ? -1.7976931348623157e308 : -3.4028234663852886e38;  // that is finite
 
+__device__ inline wide infinity() {
+  const wide zero = 0;
+  return 1 / zero;
+}
+
+__device__ inline wide sign_of(wide x) { return x > 0 ? 1 : x < 0 ? -1 : 0; }  // 0 of NaN
+
 __device__ inline float widen(float x) { return x; }
 __device__ inline double widen(double x) { return x; }
 __device__ inline float widen(__half x) { return __half2float(x); }

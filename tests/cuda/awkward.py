@@ -10,6 +10,7 @@ from ag.sample import Sample, between, fixed, integers, normal
 
 ROWS = ((0, 8), (1, 1), (5, 3), (37, 33), (3, 257), (2, 1000), (3, 5001))
 COUNTS = (0, 1, 255, 4099, 9001)
+_REDUCTIONS = ("max", "min", "var", "std")
 
 AWKWARD = {
     "layer_norm": [
@@ -21,8 +22,16 @@ AWKWARD = {
     "rms_norm": [Sample(normal(n, c), normal(c)) for n, c in ROWS],
     **{
         name: [Sample(between(0.1, 3, n)) for n in COUNTS]
-        for name in ("relu", "sigmoid", "silu", "mish", "leaky_relu", "elu", "softplus", "hardtanh", "tanh")
+        for name in ("relu", "sigmoid", "silu", "mish", "leaky_relu", "elu", "softplus", "hardtanh", "tanh", "erf")
     },
+    **{name: [Sample(normal(5, 7, 300), axis=axis) for axis in (0, 1, 2, (0, 2), None)] for name in _REDUCTIONS},
+    **{name: [Sample(normal(5, 70, 3), axis) for axis in (0, 1, 2)] for name in ("argmax", "argmin", "cumsum")},
+    **{name: [Sample(normal(3, 16, 24), k) for k in (-20, -3, 2)] for name in ("tril", "triu")},
+    "prod": [Sample(between(0.7, 1.3, 3, 70, 5), axis) for axis in (1, (1, 2))],
+    "pow": [
+        *(Sample(between(0.5, 2, 37, 40), between(-2, 2, *shape)) for shape in ((40,), (37, 1))),
+        *(Sample(between(0.5, 2, 1029), number) for number in (1, 2, 3.5)),
+    ],
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
     **{name: [Sample(normal(n, c)) for n, c in ROWS] for name in ("softmax", "log_softmax")},
     "logsumexp": [

@@ -19,7 +19,15 @@ ATTENTION = {
 }
 CACHED = [  # one position after many, many after none, more or fewer keys than there are warps
     Sample(normal(b, t, 3 * h * d), normal(b, h, s, d), normal(b, h, s, d), start)
-    for b, t, h, d, s, start in ((2, 1, 3, 40, 67, 66), (1, 9, 2, 33, 9, 0), (3, 2, 1, 70, 40, 3), (1, 1, 1, 1, 5, 0))
+    for b, t, h, d, s, start in (
+        (2, 1, 3, 40, 67, 66),
+        (1, 9, 2, 33, 9, 0),
+        (3, 2, 1, 70, 40, 3),
+        (1, 1, 1, 1, 5, 0),
+        (1, 1, 2, 64, 130, 129),
+        (1, 2, 1, 256, 20, 15),
+        (2, 1, 2, 8, 300, 270),
+    )
 ]
 CUDNN = {  # sizes that cuDNN serves in half types
     "causal_attention": [

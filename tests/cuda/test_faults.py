@@ -65,6 +65,18 @@ def test_the_error_is_that_of_the_cpu_and_comes_when_a_value_is_read(name):
         simulated.synchronize()
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [([0, -5, 5], [0, 0, 0], "from -5 to 4; got 5 at (2,)"), ([0, 1], [2, -4], "from -3 to 2; got -4 at (1,)")],
+)
+def test_keys_of_arrays_count_from_the_end_too(rows, columns, said):
+    x = ag.param(there(np.arange(15).reshape(5, 3), "float32"))
+    y = x[there(rows), there(columns)]
+    with pytest.raises(IndexError, match=re.escape(f"index: expected indices {said}")):
+        y.numpy()
+    assert y.numpy()[-1] == 0
+
+
 def test_what_is_in_range_or_ignored_is_no_fault():
     ag.embedding(there([0, 4, 4]), there(np.ones((5, 2)), "float32")).numpy()
     ag.embedding(there(np.empty((0, 3))), there(np.ones((5, 2)), "float32")).numpy()
