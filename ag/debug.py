@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import final
+from typing import Any, final
 
 from ownt import device as devices
 from ownt.dtype import is_float
@@ -38,13 +38,18 @@ def _run(outer: Watch | None, launch: Launch) -> None:
     launch.run(outer)
     for tensor in launch.written:
         array = tensor.array
-        if not is_float(array.dtype):
-            continue
-        bad = ~devices.module(array).isfinite(array)
-        if bad.any():
-            where = tuple(int(axis[0]) for axis in bad.nonzero()) if bad.ndim else ()
-            place = f" in {launch.path}" if launch.path else ""
-            raise AnomalyError(
-                f"{launch.op or launch.name}{place}: expected finite numbers; got {array[where]} at {where} "
-                f"of shape {array.shape}, written by kernel {launch.name}. Look at its inputs just before"
-            )
+        if is_float(array.dtype):
+            with devices.of(array).quiet():
+                _check(array, launch)
+
+
+def _check(array: Any, launch: Launch) -> None:
+    """Raises: AnomalyError if what a launch wrote is not finite."""
+    bad = ~devices.module(array).isfinite(array)
+    if bad.any():
+        where = tuple(int(axis[0]) for axis in bad.nonzero()) if bad.ndim else ()
+        place = f" in {launch.path}" if launch.path else ""
+        raise AnomalyError(
+            f"{launch.op or launch.name}{place}: expected finite numbers; got {array[where]} at {where} "
+            f"of shape {array.shape}, written by kernel {launch.name}. Look at its inputs just before"
+        )

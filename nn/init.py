@@ -80,10 +80,9 @@ def trunc_normal_(tensor: W, mean: float = 0.0, std: float = 1.0, a: float = -2.
     if first == last:
         raise ValueError(f"trunc_normal_: expected a or b near mean = {mean} for std = {std}; got {a} and {b}")
     drawn = uniform_(ownt.empty(tensor.shape, dtype="float64", device=tensor.device), first, last)
-    drawn[...] = devices.special(drawn.array).ndtri(drawn.array)
-    drawn *= side * std
-    drawn += mean
-    return _write(tensor, drawn.array.clip(a, b))
+    with devices.of(drawn.array).quiet():
+        values = devices.special(drawn.array).ndtri(drawn.array) * (side * std) + mean
+        return _write(tensor, values.clip(a, b))
 
 
 def constant_(tensor: W, val: float) -> W:
@@ -105,7 +104,9 @@ def zeros_(tensor: W) -> W:
 def eye_(tensor: W) -> W:
     """The identity, as far as it goes. Shapes: (N, M)"""
     _check_axes("eye_", tensor, 2, 2)
-    return _write(tensor, devices.module(as_tensor(tensor).array).eye(*tensor.shape))
+    array = as_tensor(tensor).array
+    with devices.of(array).quiet():
+        return _write(tensor, devices.module(array).eye(*tensor.shape))
 
 
 def dirac_(tensor: W, groups: int = 1) -> W:
@@ -167,10 +168,11 @@ def orthogonal_(tensor: W, gain: float = 1.0) -> W:
     rows, columns = tensor.shape[0], tensor.size // tensor.shape[0]
     dtype = "float64" if tensor.dtype == ownt.float64 else "float32"
     drawn = ownt.randn(max(rows, columns), min(rows, columns), dtype=dtype, device=tensor.device).array
-    xp = devices.module(drawn)
-    q, r = xp.linalg.qr(drawn)
-    q = q * xp.where(r.diagonal() < 0, -gain, gain).astype(dtype)  # the one q whose r has a positive diagonal
-    return _write(tensor, (q if rows >= columns else q.T).reshape(tensor.shape))
+    with devices.of(drawn).quiet():
+        xp = devices.module(drawn)
+        q, r = xp.linalg.qr(drawn)
+        q = q * xp.where(r.diagonal() < 0, -gain, gain).astype(dtype)  # the one q whose r has a positive diagonal
+        return _write(tensor, (q if rows >= columns else q.T).reshape(tensor.shape))
 
 
 def sparse_(tensor: W, sparsity: float, std: float = 0.01) -> W:
@@ -182,9 +184,10 @@ def sparse_(tensor: W, sparsity: float, std: float = 0.01) -> W:
     _check_axes("sparse_", tensor, 2, 2)
     if not 0 <= sparsity <= 1:
         raise ValueError(f"sparse_: expected a sparsity from 0 to 1; got {sparsity}")
-    order = ownt.rand(tensor.shape, dtype="float64", device=tensor.device).array.argsort(0).argsort(0)
+    drawn = ownt.rand(tensor.shape, dtype="float64", device=tensor.device).array
     normal_(tensor, 0.0, std)
-    as_tensor(tensor)[order < math.ceil(sparsity * tensor.shape[0])] = 0
+    with devices.of(drawn).quiet():
+        as_tensor(tensor)[drawn.argsort(0).argsort(0) < math.ceil(sparsity * tensor.shape[0])] = 0
     return tensor
 
 

@@ -232,6 +232,8 @@ class Cuda(devices.Device):
         copies = [devices.cpu.xp.empty(array.shape, array.dtype) for array in arrays]
         kind, stream = self._runtime.memcpyDeviceToHost, self.stream
         for array, copied in zip(arrays, copies, strict=True):
+            if not array.nbytes:
+                continue
             self._runtime.memcpyAsync(copied.ctypes.data, self.pointer(array), array.nbytes, kind, stream.ptr)
         stream.synchronize()
         return copies
@@ -246,8 +248,10 @@ class Cuda(devices.Device):
         """array[key] = value, without waiting for the GPU where an array comes from the host."""
         key = tuple(self.bring(part) for part in key) if isinstance(key, tuple) else key
         with self.quiet():
-            if isinstance(value, (bool, int, float)) or self._is_here(value):
+            if isinstance(value, (bool, int, float)):
                 array[key] = value
+            elif self._is_here(value):  # CuPy copies what overlaps as if it did not
+                array[key] = value.copy() if self.xp.may_share_memory(array, value) else value
             elif is_basic(key if isinstance(key, tuple) else (key,)):
                 self._send(array[key], devices.cpu.from_host(value))
             else:

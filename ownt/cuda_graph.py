@@ -31,8 +31,8 @@ class Graph:
     def __call__(self) -> None:
         self._place.here(self._graph.launch, self._stream)
 
-    def __del__(self) -> None:
-        if not sys.is_finalizing():
+    def __del__(self, is_finalizing: Any = sys.is_finalizing) -> None:  # in the end, sys may be gone
+        if not is_finalizing():
             self._place.here(self._stream.synchronize)  # it may be running
 
 
@@ -63,13 +63,18 @@ def check(place: Device, launches: Sequence[Launch]) -> None:
 
 @contextlib.contextmanager
 def _capture(place: Any, made: list[Any]) -> Iterator[None]:
-    """Have what this thread launches be a graph, which is added to `made`."""
+    """Have what this thread launches be a graph, which is added to `made`.
+
+    CuPy's current stream is put back by hand: `with stream` would make it the one of the last `with`, whatever `use`
+    chose since.
+    """
     cuda = place.xp.cuda
     with place.chosen():
-        stream = cuda.Stream(non_blocking=True)
+        stream, before = cuda.Stream(non_blocking=True), cuda.get_current_stream()
         state.capturing[place] = stream
         try:
-            with stream, cuda.using_allocator(_refuse):
+            stream.use()
+            with cuda.using_allocator(_refuse):
                 stream.begin_capture()
                 try:
                     yield
@@ -79,6 +84,7 @@ def _capture(place: Any, made: list[Any]) -> Iterator[None]:
                     raise
                 made.append(_ended(stream, cuda.runtime.CUDARuntimeError))
         finally:
+            before.use()
             del state.capturing[place]
 
 

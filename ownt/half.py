@@ -74,11 +74,16 @@ def bind(kernel: Kernel, arrays: list[Any], outs: dict[str, Out | None]) -> tupl
 
 def _converted(before: Pairs, after: Pairs, function: Callable[..., None], *bound: Any) -> None:
     for half, wide in before:
-        wide[...] = half
+        _assign(wide, half)
     function(*bound)
     for half, wide in after:
-        with devices.of(half).quiet():  # float16 overflows, and who scales losses finds out by that
-            half[...] = wide
+        _assign(half, wide)
+
+
+def _assign(target: Any, source: Any) -> None:
+    """target = source, on its device's stream. (float16 overflows, and who scales losses finds out by that.)"""
+    with devices.of(target).quiet():
+        target[...] = source
 
 
 def _wide_tensor(array: Any) -> Tensor:

@@ -91,12 +91,13 @@ class Stream:
         return Graph(noted)
 
     def __enter__(self) -> Stream:
-        self.outer = Stream.current
+        Stream.entered.append(self)
         self.use()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        Stream.current = self.outer
+    def __exit__(self, *_: object) -> None:  # as CuPy's: back to the last that was entered, not to what `use` chose
+        Stream.entered.pop()
+        Stream.entered[-1].use()
 
     def use(self) -> None:
         Stream.current = self
@@ -111,6 +112,7 @@ class Stream:
         self.after.append(event)
 
     current: Any = None
+    entered: list[Any] = []
 
 
 class Graph:
@@ -150,6 +152,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, cupy: Any, memory: Memory) -> Non
         ctypes.memmove(target, source, size)
 
     Stream.current = Stream()
+    Stream.entered = [Stream.current]
     runtime = cupy.cuda.runtime
     for name, value in {
         "getDevice": lambda: 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 
@@ -12,6 +13,7 @@ from cuda_host import Stream, numbers
 import ownt
 from ownt import cuda_graph
 from ownt.cuda import Cuda
+from ownt.half import _converted
 from ownt.launch import CaptureError, Launch
 from ownt.thread import state
 
@@ -134,3 +136,24 @@ def test_launches_mean_their_gpu(gpu, held, monkeypatch):
     told.clear()
     second.graph([Launch("nothing", lambda: None, ())])()
     assert set(told) == {0, 1} and told[-1] == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_after_a_capture_the_stream_is_current_that_was(gpu, fails):
+    array = empty()
+    numbers(gpu, array)[...] = 0
+    with gpu.working():
+        before = Stream.current
+    launches = [Launch("allocate", allocate(gpu, array), ())] if fails else [add(gpu, array, 1)]
+    with pytest.raises(CaptureError) if fails else contextlib.nullcontext():
+        gpu.graph(launches)
+    assert Stream.current is before is gpu.stream
+
+
+def test_half_precision_is_converted_on_the_devices_stream(gpu):
+    """Also where a user left another stream current."""
+    half, wide = ownt.empty(4, dtype="float16", device="cuda"), ownt.empty(4, device="cuda")
+    Stream().use()
+    with contextlib.suppress(gpu.xp.cuda.runtime.CUDARuntimeError):  # there is no kernel that could do it
+        _converted([(half.array, wide.array)], [], lambda: None)
+    assert Stream.current is gpu.stream
