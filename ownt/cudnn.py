@@ -28,7 +28,7 @@ from ownt.launch import nothing
 enabled = True  # False for runs whose bits must be the same: cuDNN's gradient of attention sums in no fixed order
 
 FRONTENDS = (1, 19, 1), (1, 23, 0)  # later ones fail at attention's gradient, or bring half a gigabyte of packages
-BACKEND = 90600  # as the library counts: 9.6
+BACKEND = 91501  # as the library counts: 9.15.1; before, graphs of steps kept addresses that were no more
 ALIGN = 16  # bytes to which graphs take their arrays to be aligned
 _INSTALL = "pip install 'ownt[cudnn13]', or 'ownt[cudnn12]' where nvidia-smi says CUDA Version: 12"
 
@@ -60,7 +60,7 @@ def missing() -> str:
     if not backend:
         return f"expected nvidia-cudnn-frontend 1.19.1 to 1.23.0; got {frontend.__version__}: {_INSTALL}"
     if backend < BACKEND:
-        return f"expected cuDNN 9.6 or later; got {frontend.backend_version_string()}: {_INSTALL}"
+        return f"expected cuDNN 9.15.1 or later; got {frontend.backend_version_string()}: {_INSTALL}"
     return ""
 
 
@@ -96,6 +96,7 @@ class Graph:
             **target,
         )
         self.tensors: list[Any] = []
+        self.most_workspace_bytes: int | None = None
         self._exact = dtype == "float32"
 
     def _type(self, dtype: str) -> Any:
@@ -130,7 +131,10 @@ class Graph:
         mode = self.frontend.heur_mode
         self.operations.create_execution_plans([mode.A, mode.FALLBACK])
         if self._exact:  # float32 is not rounded to TF32
-            self.operations.deselect_numeric_notes([self.frontend.numerical_note.TENSOR_CORE])
+            notes = self.frontend.numerical_note
+            self.operations.deselect_numeric_notes([notes.TENSOR_CORE, notes.DOWN_CONVERT_INPUTS])
+        if self.most_workspace_bytes is not None:
+            self.operations.deselect_workspace_greater_than(self.most_workspace_bytes)
         self.operations.check_support()
         self.operations.build_plans()
         return self.operations.get_workspace_size()
@@ -174,16 +178,11 @@ class _Handle:
         self._plans: dict[Any, Plan | None] = {}
         with device.working():
             self.number = self._frontend.create_handle()
-        self._stream = 0
-        self.follow()
         weakref.finalize(self, self._frontend.destroy_handle, self.number).atexit = False  # the driver may be gone
 
     def follow(self) -> None:
         """Have it work on the stream that this thread launches to."""
-        stream = self.device.stream.ptr
-        if stream != self._stream:
-            self._frontend.set_stream(handle=self.number, stream=stream)
-            self._stream = stream
+        self._frontend.set_stream(handle=self.number, stream=self.device.stream.ptr)
 
     def plan(self, describe: Describe, layouts: tuple[Layout, ...], options: dict[str, Any]) -> Plan | None:
         """The plan of a graph; None, and a warning that says why, if cuDNN does not serve it."""

@@ -28,21 +28,25 @@ _weights_vjp, _add_parts = _source.kernel("conv_weights_vjp"), _source.kernel("c
 _TILE, _THREADS = 64, 256  # as in conv.cu
 _BLOCKS = 512  # that a gradient of weights is cut into parts for
 _PART, _PARTS_NUMBERS = 256, 1 << 24  # places of a part at least; numbers of all parts at most
+_WORKSPACE_BYTES = 1 << 29  # of a plan of cuDNN's at most: left to itself, it takes any for a little time
 _MOST_GROUPS, _MOST = 65535, 1 << 31  # of a grid's third axis; numbers of an array
 
 
 def conv_fprop(graph: cudnn.Graph, x: cudnn.Layout, w: cudnn.Layout, y: cudnn.Layout, **window: Any) -> None:
     """The graph of x, w -> y"""
+    graph.most_workspace_bytes = _WORKSPACE_BYTES
     graph.output(graph.operations.conv_fprop(graph.input(x), graph.input(w), **window), y)
 
 
 def conv_dgrad(graph: cudnn.Graph, g: cudnn.Layout, w: cudnn.Layout, dx: cudnn.Layout, **window: Any) -> None:
     """The graph of g, w -> dx"""
+    graph.most_workspace_bytes = _WORKSPACE_BYTES
     graph.output(graph.operations.conv_dgrad(graph.input(g), graph.input(w), **window), dx)
 
 
 def conv_wgrad(graph: cudnn.Graph, x: cudnn.Layout, g: cudnn.Layout, dw: cudnn.Layout, **window: Any) -> None:
     """The graph of x, g -> dw"""
+    graph.most_workspace_bytes = _WORKSPACE_BYTES
     graph.output(graph.operations.conv_wgrad(graph.input(x), graph.input(g), **window), dw)
 
 

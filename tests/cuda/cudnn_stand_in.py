@@ -18,7 +18,7 @@ WORKSPACE_BYTES = 1000
 HANDLE, STREAM = 5, 7
 data_type = enum.Enum("data_type", ["HALF", "BFLOAT16", "FLOAT"])
 heur_mode = enum.Enum("heur_mode", ["A", "FALLBACK"])
-numerical_note = enum.Enum("numerical_note", ["TENSOR_CORE"])
+numerical_note = enum.Enum("numerical_note", ["TENSOR_CORE", "DOWN_CONVERT_INPUTS"])
 DTYPES = {data_type.HALF: np.float16, data_type.BFLOAT16: ml_dtypes.bfloat16, data_type.FLOAT: np.float32}
 executed: list[str] = []  # the operations of graphs that ran
 streams: list[tuple[int, int]] = []  # (handle, stream) that were set
@@ -118,6 +118,9 @@ class pygraph:
 
     def create_execution_plans(self, modes):
         pass
+
+    def deselect_workspace_greater_than(self, size_bytes):
+        assert size_bytes >= WORKSPACE_BYTES
 
     def deselect_numeric_notes(self, notes):
         self.exact = True

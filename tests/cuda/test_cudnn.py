@@ -104,7 +104,16 @@ def test_plans_are_built_once_and_for_the_devices_stream(asked, monkeypatch):
         compare("causal_attention", CUDNN["causal_attention"][0], "bfloat16", monkeypatch)
     plans = next(iter(cudnn._handles.by_device.values()))._plans
     assert len(plans) == 3  # forward, backward that writes, backward into a workspace that is added
-    assert stand_in.streams == [(stand_in.HANDLE, stand_in.STREAM)]
+    assert set(stand_in.streams) == {(stand_in.HANDLE, stand_in.STREAM)}
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "causal", "served"), [(5, 64, False, 0), (5, 64, True, 2), (65, 64, True, 0)]
+)
+def test_a_gradient_that_cudnn_gets_wrong_is_left_to_our_kernels(queries, keys, causal, served, asked, monkeypatch):
+    sample = Sample(normal(1, 2, queries, 16), normal(1, 2, keys, 16), normal(1, 2, keys, 16), causal=causal)
+    compare("attention", sample, "bfloat16", monkeypatch)
+    assert [stand_in.executed.count(graph) for graph in ("sdpa", "sdpa_backward")] == [2, served]
 
 
 def test_a_graph_without_a_workspace(asked, monkeypatch):
@@ -165,7 +174,7 @@ def test_a_graph_that_is_refused_is_warned_of_once_and_computed_otherwise(asked,
     ("version", "backend", "message"),
     [
         ("1.24.0", 91900, "expected nvidia-cudnn-frontend 1.19.1 to 1.23.0; got 1.24.0.*pip install"),
-        ("1.23.0", 90100, "expected cuDNN 9.6 or later; got 9.1.*pip install"),
+        ("1.23.0", 90100, "expected cuDNN 9.15.1 or later; got 9.1.*pip install"),
         ("1.23.0", None, "cuDNN cannot be loaded, no libcudnn.*pip install"),
     ],
 )
