@@ -21,7 +21,8 @@ from ag.ops.group_norm import group_norm
 from ag.ops.fused import gelu_linear, norm_linear
 from ag.ops.join import chunk, concat, repeat, split, stack
 from ag.ops.linear import linear
-from ag.ops.loss import cross_entropy, linear_cross_entropy
+from ag.ops.linear_loss import linear_cross_entropy
+from ag.ops.loss import cross_entropy
 from ag.ops.losses import binary_cross_entropy_with_logits, kl_div, l1_loss, mse_loss, smooth_l1_loss
 from ag.ops.math import (
     abs,

@@ -16,18 +16,20 @@ extern "C" __global__ void scale(const real* x, Axes x_strides, const real* fact
 }
 
 template <class T>
-__device__ inline void cast_from(const void* x, const Axes& x_strides, real* out, const Axes& out_strides, int beta,
-                                 const Axes& sizes) {
-  strided([](wide x) { return x; }, out, out_strides, beta, sizes, operand(static_cast<const T*>(x), x_strides));
+__device__ inline void cast_from(const void* x, const Axes& x_strides, wide factor, real* out, const Axes& out_strides,
+                                 int beta, const Axes& sizes) {
+  strided([=](wide x) { return x * factor; }, out, out_strides, beta, sizes,
+          operand(static_cast<const T*>(x), x_strides));
 }
 
-// kind: the number of x's dtype in FLOATS of ownt/cuda_signature.py
-extern "C" __global__ void cast(const void* x, int kind, Axes x_strides, real* out, Axes out_strides, int beta,
-                                Axes sizes) {
-  if (kind == 0) cast_from<float>(x, x_strides, out, out_strides, beta, sizes);
-  else if (kind == 1) cast_from<double>(x, x_strides, out, out_strides, beta, sizes);
-  else if (kind == 2) cast_from<__half>(x, x_strides, out, out_strides, beta, sizes);
-  else cast_from<__nv_bfloat16>(x, x_strides, out, out_strides, beta, sizes);
+// x times a factor, if there is one. kind: the number of x's dtype in FLOATS of ownt/cuda_signature.py
+extern "C" __global__ void cast(const void* x, int kind, Axes x_strides, const wide* factor, real* out,
+                                Axes out_strides, int beta, Axes sizes) {
+  const wide by = factor ? *factor : wide(1);
+  if (kind == 0) cast_from<float>(x, x_strides, by, out, out_strides, beta, sizes);
+  else if (kind == 1) cast_from<double>(x, x_strides, by, out, out_strides, beta, sizes);
+  else if (kind == 2) cast_from<__half>(x, x_strides, by, out, out_strides, beta, sizes);
+  else cast_from<__nv_bfloat16>(x, x_strides, by, out, out_strides, beta, sizes);
 }
 
 // Where sums go: to `out`, or to `sums`, of which each part of the work has as many as there are results.

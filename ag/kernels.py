@@ -26,6 +26,12 @@ def cast(x: Any, *, out: Out) -> None:
     out.store(x)
 
 
+@kernel(elementwise=True, casts=True)
+def cast_by(x: Any, factor: Any, *, out: Out) -> None:
+    """out = x * factor, in the dtype of out; factor is a float32 number in memory, a sum's or a scale's"""
+    out.store(x.astype(factor.dtype) * factor)
+
+
 @kernel(elementwise=True)
 def scale(x: Any, factor: float, *, out: Out) -> None:
     """out = x * factor"""

@@ -70,15 +70,24 @@ def _in_line(calls: Calls, x: Any, shape: tuple[int, ...]) -> Any:
     return line.array
 
 
+@kernels.cast_by.on("cuda", *_source.dtypes)
+def _(x: Any, factor: Any, *, out: Out) -> Call | None:
+    return _cast_by(x, factor, out) if factor.dtype == dtypes.wide(out.array.dtype) else None
+
+
 @kernels.cast.on("cuda", *_source.dtypes)
-def _(x: Any, *, out: Out) -> Any:
+def _(x: Any, *, out: Out) -> Call | None:
+    return _cast_by(x, None, out)
+
+
+def _cast_by(x: Any, factor: Any, out: Out) -> Call | None:
     y = out.array
     found = layout(y, x)
     if found is None or x.dtype.name not in FLOATS or not dtypes.is_float(y.dtype):
         return None
     launch = _cast.launch(devices.of(y), y.dtype, blocks(y), THREADS)
     strides, x_strides = found.strides
-    return launch, (x, FLOATS.index(x.dtype.name), x_strides, y, strides, out.beta, found.sizes)
+    return launch, (x, FLOATS.index(x.dtype.name), x_strides, factor, y, strides, out.beta, found.sizes)
 
 
 class _Cut(NamedTuple):

@@ -60,7 +60,11 @@ class Op:
     leaves = ()  # whose gradients its rule adds to beside those of its arguments
 
     def __init__(
-        self, forward: Callable[..., Any], integers: bool = False, view: dict[str, bool] | None = None
+        self,
+        forward: Callable[..., Any],
+        integers: bool = False,
+        view: dict[str, bool] | None = None,
+        foresees: bool = False,
     ) -> None:
         self.name = forward.__name__
         self.forward = forward
@@ -71,6 +75,7 @@ class Op:
         self.kernels: tuple[Kernel, ...] = ()  # those that only a row declares; see ag.ops.unary
         self.integers = integers
         self.view = view
+        self.foresees = foresees
         self.has_plans = view is None and forward.__module__.startswith("ag.ops.")  # see ag.plans
         self.__doc__ = forward.__doc__
         self.__name__ = self.name
@@ -113,6 +118,8 @@ class Op:
     def __call__(self, *args: Any, **options: Any) -> nodes.Node:
         if self.variadic or (options and (self.view is not None or not self._names.isdisjoint(options))):
             args, options = self._arrange(args, options)
+        if self.foresees:
+            options = {**options, "wanted": tuple([recording.enabled and _has_slot(arg) for arg in args])}
         mine = state.__dict__
         outer, mine["op"] = mine["op"], self.name
         try:
@@ -240,6 +247,10 @@ class Op:
         return f"<op {self.name}{self.signature}>"
 
 
+def _has_slot(value: Any) -> bool:
+    return type(value) is nodes.Node and value.slot is not None
+
+
 def where(name: str) -> str:
     """An op or a module as errors name it: with the path of the module that is running."""
     return f"{name} in {state.path}" if state.path else name
@@ -250,12 +261,15 @@ def recomputing() -> bool:
     return state.replay is not None
 
 
-def op(forward: Callable[..., Any] | None = None, *, integers: bool = False) -> Any:
+def op(forward: Callable[..., Any] | None = None, *, integers: bool = False, foresees: bool = False) -> Any:
     """Declare an op by its forward function, which returns its result and what it saves for the gradient.
 
     integers: it takes tensors of integers as well as of floats.
+    foresees: forward is told by `wanted`, truth values, of which positional arguments gradients will be wanted.
     """
-    return Op(forward, integers) if forward is not None else lambda function: Op(function, integers)
+    if forward is None:
+        return lambda function: Op(function, integers, foresees=foresees)
+    return Op(forward, integers, foresees=foresees)
 
 
 def composed(function: Callable[..., Any]) -> Callable[..., Any]:

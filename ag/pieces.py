@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ownt import Tensor
@@ -19,20 +18,20 @@ class Size(NamedTuple):
 
 
 # By the kernels that a device uses; what is no CPU is taken for a GPU. On the CPU products run at full speed from few
-# rows on; a GPU wants thousands.
+# rows on; a GPU wants thousands, and for each piece of half precision reads and writes the gradient of the weights.
 HIDDEN = {  # inside of a fused layer; on the CPU it stays in cache
     "cpu": Size(2 << 20, 256),
-    "cuda": Size(32 << 20, 4096),
+    "cuda": Size(128 << 20, 16384),
 }
-LOGITS = {  # for each piece a GPU reads and writes the gradient of a whole vocabulary, to add to it
+LOGITS = {
     "cpu": Size(64_000_000, 64),
-    "cuda": Size(256_000_000, 1024),
+    "cuda": Size(512_000_000, 1024),
 }
 _TILE = 16  # rows of which a piece is a multiple if it can be: matrix products work in tiles
 _HALF_ON_CPU = 8  # times as much of half precision: for each piece the weights are widened
 
 
-def hidden_pieces(x: Tensor) -> Iterator[slice]:
+def hidden_pieces(x: Tensor) -> list[slice]:
     """Rows of x (..., C) for which a result of the same width is made."""
     kernels = devices.of(x.array).kernels
     size = HIDDEN.get(kernels, HIDDEN["cuda"])
@@ -41,7 +40,7 @@ def hidden_pieces(x: Tensor) -> Iterator[slice]:
     return _pieces(x, x.shape[-1], size)
 
 
-def logits_pieces(x: Tensor, classes: int) -> Iterator[slice]:
+def logits_pieces(x: Tensor, classes: int) -> list[slice]:
     """Rows of x (..., C) for which logits are made."""
     return _pieces(x, classes, LOGITS.get(devices.of(x.array).kernels, LOGITS["cuda"]))
 
@@ -54,11 +53,11 @@ def pitch(x: Tensor, width: int) -> int:
     return -(-width // full) * full
 
 
-def _pieces(x: Tensor, width: int, size: Size) -> Iterator[slice]:
+def _pieces(x: Tensor, width: int, size: Size) -> list[slice]:
     """As few as can be, and of about the same size, so that none is of a few rows alone."""
     rows, most = math.prod(x.shape[:-1]), max(size.rows, size.size_bytes // max(width * x.dtype.itemsize, 1))
     tile = max(1, min(_TILE, most // 4))
     tiles = -(-rows // tile)
     count = max(1, -(-tiles // (most // tile)))
     ends = [min(rows, tiles * i // count * tile) for i in range(count + 1)]
-    return map(slice, ends, ends[1:])
+    return list(map(slice, ends, ends[1:]))

@@ -13,19 +13,22 @@ from ownt.kernel import Out
 
 @final
 class summed:
-    """A slot that many terms are to be added to: `with summed(dw) as dw: ... out=dw.out() ...`; None for no slot.
+    """A slot that so many terms are to be added to: `with summed(dw, terms) as dw: ... out=dw.out() ...`; None for no
+    slot.
 
-    It stands for the slot, with a workspace in float32 of its shape where its own dtype is of half precision.
+    It stands for the slot, with a workspace in float32 of its shape where its own dtype is of half precision and there
+    are several terms.
     """
 
-    __slots__ = ("slot", "total")
+    __slots__ = ("is_exact", "slot", "total")
 
-    def __init__(self, slot: GradSlot | None) -> None:
+    def __init__(self, slot: GradSlot | None, terms: int) -> None:
         self.slot = slot
+        self.is_exact = slot is None or terms == 1 or wide(slot.dtype) == slot.dtype
         self.total: Tensor | None = None
 
     def __enter__(self) -> summed | GradSlot | None:
-        return self.slot if self.slot is None or wide(self.slot.dtype) == self.slot.dtype else self
+        return self.slot if self.is_exact else self
 
     def out(self) -> Out:
         """Where the next term goes."""

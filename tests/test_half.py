@@ -10,7 +10,8 @@ from test_ops import GRADIENTS, arguments, call, gradients, leaves
 import ag
 import nn
 import ownt
-from ag import kernels
+from ag import kernels, pieces
+from ag.ops import linear_loss
 from ag.ops.embedding import embedding_vjp
 from ag.ops.loss import row_loss_vjp
 from ag.ops.matmul import affine_kernel, matmul_kernel
@@ -192,3 +193,54 @@ def test_a_model_of_bfloat16_is_saved_and_loaded(tmp_path):
     assert again.wte.weight.dtype == "bfloat16"
     for name, tensor in model.state_dict().items():
         assert np.array_equal(tensor.numpy(), again.state_dict()[name].numpy()), name
+
+
+def losses_and_gradients(dtype, arrays, g, **options):
+    """Of linear_cross_entropy; weights and inputs wanted as `frozen`, if given, leaves them."""
+    frozen = options.pop("frozen", None)
+    nodes = [ag.param(ownt.asarray(array).astype(dtype)) for array in arrays]
+    given = [ag.constant(node.tensor) if name == frozen else node for name, node in zip("xw", nodes, strict=True)]
+    for _ in range(2):  # the second time it is added
+        y = ag.linear_cross_entropy(*given, np.arange(60) % 7, **options)
+        y.backward(ownt.asarray(g, dtype=y.dtype))
+    return [y.numpy(), *(node.grad.numpy().astype("float64") for node in nodes if node.grad is not None)]
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize(
+    ("g", "options"),
+    [
+        (1.0, {}),
+        (65536.0, {"ignore_index": 3}),
+        (1.0, {"reduction": "sum"}),
+        (1.0, {"frozen": "x", "label_smoothing": 0.1}),
+        (1.0, {"frozen": "w"}),
+        (1.0, {"ignore_index": 3, "reduction": "sum"}),
+    ],
+)
+def test_gradients_made_with_the_logits_are_those_made_later(dtype, g, options, monkeypatch):
+    drawn = np.random.default_rng(0).standard_normal
+    arrays = [drawn((60, 8)).astype(dtype), drawn((7, 8)).astype(dtype)]
+    monkeypatch.setitem(pieces.LOGITS, "cpu", pieces.Size(0, 16))
+    ahead = losses_and_gradients(dtype, arrays, g, **options)
+    wanted = losses_and_gradients("float32", arrays, g, **options)
+    assert len(ahead) == len(wanted) == (2 if "frozen" in options else 3)
+    for half, single in zip(ahead, wanted, strict=True):
+        alike(half, single, 2 * EPS[dtype])
+
+
+def test_logits_are_made_once_and_gradients_ahead_only_where_they_will_be_wanted(monkeypatch):
+    made, product = [], linear_loss.matmul_kernel
+    monkeypatch.setattr(linear_loss, "matmul_kernel", lambda *a, out: (made.append(out), product(*a, out=out)))
+    monkeypatch.setitem(pieces.LOGITS, "cpu", pieces.Size(0, 16))
+    x, w = (ag.param(ownt.ones(shape, dtype="bfloat16")) for shape in ((64, 8), (7, 8)))
+    targets = np.zeros(64, "int64")
+    with ag.no_grad():
+        ag.linear_cross_entropy(x, w, targets)
+    assert len(made) == 4
+    ag.linear_cross_entropy(x, w, targets).backward()
+    assert len(made) == 4 + 12
+    ag.linear_cross_entropy(x, ag.constant(w.tensor), targets).backward()
+    assert len(made) == 4 + 12 + 8
+    ag.linear_cross_entropy(x, w, targets, reduction="none").backward(ownt.ones(64))
+    assert len(made) == 4 + 12 + 8 + 16  # made again: each row has a g of its own

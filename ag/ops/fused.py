@@ -72,8 +72,10 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
-    with rows_out(dx) as out, summed(dw) as dw, summed(dgain) as dgain, summed(dshift) as dshift:
-        for part in hidden_pieces(x):
+    parts = hidden_pieces(x)
+    dw, dgain, dshift = (summed(slot, len(parts)) for slot in (dw, dgain, dshift))
+    with rows_out(dx) as out, dw as dw, dgain as dgain, dshift as dshift:
+        for part in parts:
             h = _workspace(part, x.shape[-1], x)
             if dw:
                 norm_kernel(flat[part], gain, shift, eps, centred, out=Out(h))
@@ -137,8 +139,9 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
     flat, g = rows(x), rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
-    with rows_out(dx) as out, summed(dw) as dw:
-        for part in hidden_pieces(x):
+    parts = hidden_pieces(x)
+    with rows_out(dx) as out, summed(dw, len(parts)) as dw:
+        for part in parts:
             h = _workspace(part, x.shape[-1], x) if dw else None
             hidden = None if h is None else Out(h)
             if out:

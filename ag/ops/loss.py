@@ -1,4 +1,4 @@
-"""cross_entropy over integer targets, and linear_cross_entropy, which never holds many logits."""
+"""cross_entropy over integer targets, and the kernels of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Any
 
 from ag import kernels
 from ag.op import Indices, op
-from ag.ops import embedding, linear
-from ag.ops.matmul import matmul_kernel, rows, rows_out, vector
-from ag.pieces import logits_pieces, pitch
+from ag.ops import embedding
+from ag.ops.matmul import rows, rows_out, vector
 from ag.sample import Sample, fixed, integers, normal
-from ag.summed import summed
 from ownt import Tensor, scratch
 from ownt import device as devices
 from ownt.dtype import wide
@@ -172,64 +170,6 @@ def _(g: Tensor, saved: Any, dlogits: Any) -> None:
         row_loss_vjp(share, rows(logits), vector(targets), weight, stats, ignore, smoothing, out=out)
 
 
-@op
-def linear_cross_entropy(
-    x: Tensor,
-    w: Tensor,
-    targets: Indices,
-    ignore_index: int = IGNORE,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> Any:
-    """y = cross_entropy(x wᵀ, targets) without holding many logits: they are made and used some rows at a time
-
-    As there, y is float32 of x of half precision.
-    Shapes: x (..., C), w (V, C), targets (...) -> y () or, with "none", (...)
-    Saves:  x, w, targets, two numbers a row; the logits where they are few, since making them again costs time
-    Raises: IndexError for a target out of range
-    Source: Wijmans et al., arXiv 2411.09009, for the idea
-    """
-    linear.check("linear_cross_entropy", x, w, None)
-    shape = (*x.shape[:-1], w.shape[0])
-    check_targets("linear_cross_entropy", shape, targets, None, ignore_index, reduction)
-    check_smoothing("linear_cross_entropy", label_smoothing)
-    flat, chosen = rows(x), vector(targets)
-    losses = scratch.empty((flat.shape[0],), like=x, dtype=wide(x.dtype), kind="workspace")
-    stats = scratch.empty((flat.shape[0], 2), like=x, dtype=wide(x.dtype))
-    options = None, ignore_index, label_smoothing
-    pieces, kept = list(logits_pieces(flat, w.shape[0])), None
-    for part in pieces:
-        logits = _logits(flat[part], w, "activation" if len(pieces) == 1 else "workspace")
-        row_loss_kernel(logits, chosen[part], *options, out=Out(losses[part]), stats=Out(stats[part]))
-        kept = logits if len(pieces) == 1 else None
-        del logits  # before the next piece asks for the same bytes
-    y = reduced(losses, targets, None, ignore_index, reduction)
-    return y, (x, w, targets, kept, stats, ignore_index, label_smoothing, reduction)
-
-
-@linear_cross_entropy.vjp
-def _(g: Tensor, saved: Any, dx: Any, dw: Any) -> None:
-    x, w, targets, kept, stats, ignore, smoothing, reduction = saved
-    flat, chosen = rows(x), vector(targets)
-    share = shares(g, targets, None, ignore, reduction)
-    with rows_out(dx) as out, summed(dw) as dw:
-        for part in logits_pieces(flat, w.shape[0]):
-            logits = _logits(flat[part], w) if kept is None else kept  # which become their gradient
-            row_loss_vjp(share[part], logits, chosen[part], None, stats[part], ignore, smoothing, out=Out(logits))
-            if dw:
-                matmul_kernel(logits.T, flat[part], out=dw.out())
-            if out:
-                matmul_kernel(logits, w, out=out[part])
-            del logits
-
-
-def _logits(x: Tensor, w: Tensor, kind: str = "workspace") -> Tensor:
-    whole = scratch.empty((x.shape[0], pitch(x, w.shape[0])), like=x, kind=kind)
-    logits = whole[:, : w.shape[0]]
-    matmul_kernel(x, w.T, out=Out(logits))
-    return logits
-
-
 cross_entropy.samples = [
     Sample(normal(4, 5), integers(5, 4)),
     Sample(normal(2, 3, 5), integers(5, 2, 3)),
@@ -240,11 +180,4 @@ cross_entropy.samples = [
     Sample(normal(4, 5), integers(5, 4), label_smoothing=0.1),
     Sample(normal(6, 3), integers(3, 6), 1, "mean", 0.2, fixed(0.5, 2, 3)),
     Sample(normal(6, 3), integers(3, 6), 0, "none", 0.0, fixed(0.5, 2, 3)),
-]
-linear_cross_entropy.samples = [
-    Sample(normal(4, 6), normal(5, 6), integers(5, 4)),
-    Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="sum"),
-    Sample(normal(2, 3, 6), normal(5, 6), integers(5, 2, 3), reduction="none"),
-    Sample(normal(150, 3), normal(4, 3), integers(4, 150), ignore_index=2),
-    Sample(normal(4, 6), normal(5, 6), integers(5, 4), label_smoothing=0.3),
 ]
