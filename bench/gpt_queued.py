@@ -35,6 +35,7 @@ CHECKED = 6  # steps whose losses have to agree
 RTOL = {"float32": 1e-4, "bfloat16": 1e-2, "float16": 1e-2}
 PURE_RTOL = 3e-2  # of PyTorch's weights in half precision: its loss is, too
 ROUNDS = 5
+LIMIT_S = 120.0  # for an answer: a step that is compiled
 GROUP_S = 0.25  # of steps that are timed together
 SCRIPT = Path(__file__).with_name("gpt_worker.py")
 RATES = Path(__file__).with_name("kernel_worker.py")
@@ -78,7 +79,8 @@ class Runner:
     def __init__(self, way: tuple[str, str], config: str, file: Path, options: argparse.Namespace) -> None:
         self.result = Result(config, *way)
         place = (str(file), options.device, options.dtype)
-        self.worker = Worker(way[0], SCRIPT, *way, config, *place, threads=options.threads)
+        limit_s = LIMIT_S if options.device == "cuda" else None
+        self.worker = Worker(way[0], SCRIPT, *way, config, *place, threads=options.threads, limit_s=limit_s)
 
     def start(self) -> Runner:
         """The first steps, whose losses are read."""

@@ -65,9 +65,10 @@ def decays(name: str, shape: tuple[int, ...]) -> bool:
     return len(shape) >= 2
 
 
-def write(size: Size, path: Path) -> int:
+def write(size: Size, path: Path, rounded: str = "float32") -> int:
     """Draw the weights and the batches, and write them for all frameworks; returns the number of parameters.
 
+    rounded: a dtype that holds the weights, which are float32
     Tokens are skewed, so that a few steps already lower the loss: an optimizer that does something else is seen.
     """
     import nn
@@ -75,7 +76,8 @@ def write(size: Size, path: Path) -> int:
 
     ownt.manual_seed(0)
     config = nn.GPTConfig(size.vocab, size.block, size.layers, size.heads, size.width)
-    weights = {name: node.numpy() for name, node in nn.GPT(config).state_dict().items()}
+    drawn = nn.GPT(config).state_dict()
+    weights = {name: node.astype(rounded).astype("float32").numpy() for name, node in drawn.items()}
     random = numpy.random.default_rng(0)
     text = (size.vocab * random.random((BATCHES, size.batch, size.block + 1)) ** 3).astype(numpy.int64)
     numpy.savez(path, **weights, **{TOKENS: text[:, :, :-1], TARGETS: text[:, :, 1:]})

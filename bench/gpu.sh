@@ -7,6 +7,8 @@
 # More batches (4,8,16,32,64) and modes of torch.compile (default,reduce-overhead) take longer: TIMES=3 has three times
 # the time for each part. --dry-run does it all on the CPU with small models: what it prints is no measurement.
 #
+# A part that is done early leaves its time to the next.
+#
 # Wheels that must be there (it looks for them first, and says what is missing):
 #     cupy-cuda13x or cupy-cuda12x, 14.2 (with CUDA's headers and NVRTC: its [ctk], or a toolkit), cuda-pathfinder,
 #     numpy, scipy, numba, ml_dtypes, safetensors, rich, pytest
@@ -16,7 +18,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 PYTHON=${PYTHON:-python3}
 TIMES=${TIMES:-1}
-export PYTHONPATH=. PYTHONUNBUFFERED=1
+export PYTHONPATH=.${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 batches=4,64 dtype=bfloat16 modes=default dry="" out=""
 while [ $# -gt 0 ]; do
   case "$1" in
@@ -29,12 +31,14 @@ while [ $# -gt 0 ]; do
   esac
 done
 out=${out:-$(mktemp -d)}
-mkdir -p "$out" && rm -f "$out"/*.json "$out"/*.xml "$out"/*.log "$out"/*.status || exit 1
+mkdir -p "$out" && rm -f "$out"/*.json "$out"/*.xml "$out"/*.log "$out"/*.status "$out"/*.command || exit 1
 "$PYTHON" bench/gpu_table.py check ${dry:+--dry-run} || exit 2
 
-part() { # name, seconds, command: its output goes to a log, its failure to the table
-  local name=$1 seconds=$(($2 * TIMES)) began=$SECONDS
+part() { # name, seconds at most, command: its output goes to a log, its failure to the table
+  local name=$1 seconds=$(($2 * TIMES)) began=$SECONDS left=$((470 * TIMES - SECONDS))
+  seconds=$((left < 10 ? 10 : left < seconds ? left : seconds))
   shift 2
+  echo "$*" >"$out/$name.command"
   echo "== $name (at most $seconds s)"
   timeout -k 5 "$seconds" "$@" 2>&1 | tee "$out/$name.log"
   echo "${PIPESTATUS[0]} $((SECONDS - began))" >"$out/$name.status"
@@ -47,11 +51,11 @@ else
   where=(--device cuda) configs=124m-b${batches//,/,124m-b} sizes=() queued=() whole=gpt2
 fi
 mapfile -t files < <(grep -lr --include="test_*.py" "mark\.gpu" tests)
-part tests 100 "$PYTHON" -m pytest -m gpu -W default -p no:cacheprovider -q --junit-xml="$out/tests.xml" "${files[@]}"
-part train 260 "$PYTHON" bench/train_gpt.py "${where[@]}" "${queued[@]}" --dtype "$dtype" --config "$configs" \
+part train 290 "$PYTHON" bench/train_gpt.py "${where[@]}" "${queued[@]}" --dtype "$dtype" --config "$configs" \
   --peers torch,torch-compile --modes "$modes" --json "$out/train.json"
-part kernels 75 "$PYTHON" bench/kernels.py "${where[@]}" "${sizes[@]}" --dtype "$dtype" --json "$out/kernels.json"
-part gradients 40 "$PYTHON" bench/gradients.py "${where[@]}" --config "$whole" --peers torch --json "$out/gradients.json"
+part tests 100 "$PYTHON" -m pytest -m gpu -W default -p no:cacheprovider -q --junit-xml="$out/tests.xml" "${files[@]}"
+part kernels 110 "$PYTHON" bench/kernels.py "${where[@]}" "${sizes[@]}" --dtype "$dtype" --json "$out/kernels.json"
+part gradients 100 "$PYTHON" bench/gradients.py "${where[@]}" --config "$whole" --peers torch --json "$out/gradients.json"
 echo
 "$PYTHON" bench/gpu_table.py table "$out" | tee "$out/table.md"
 exit "${PIPESTATUS[0]}"

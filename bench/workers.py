@@ -10,6 +10,8 @@ import argparse
 import contextlib
 import json
 import os
+import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,7 @@ SOURCES = {"torch": "parity", "jax": "bench"}  # packages that may be missing, a
 
 
 class WorkerError(RuntimeError):
-    """A worker died: the last line that it wrote says of what."""
+    """A worker died: what it wrote last says of what."""
 
 
 class DisagreementError(RuntimeError):
@@ -37,10 +39,14 @@ class DisagreementError(RuntimeError):
 
 
 class Worker:
-    """A script in a process of its own, and the questions to it."""
+    """A script in a process of its own, and the questions to it; what it says to stderr is passed on when it ends.
 
-    def __init__(self, name: str, script: Path, *arguments: str, threads: int) -> None:
+    limit_s: how long an answer may take, if there is a limit
+    """
+
+    def __init__(self, name: str, script: Path, *arguments: str, threads: int, limit_s: float | None = None) -> None:
         self.name = name
+        self._limit_s = limit_s
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the process)
         self._process = subprocess.Popen(
             [sys.executable, script, *arguments, str(threads)],
@@ -50,15 +56,19 @@ class Worker:
         self._stdin, self._stdout = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """Raises: WorkerError if it does not live to answer."""
+        """Raises: WorkerError if it does not live to answer, or takes too long, which ends it."""
         time.sleep(PAUSE_S)
         try:
             print(json.dumps(question), file=self._stdin, flush=True)
+            if not select.select([self._stdout], [], [], self._limit_s)[0]:
+                self._process.kill()
+                raise WorkerError(f"{self.name}: no answer in {self._limit_s} s to {question}")
             answer = self._stdout.readline()
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise WorkerError(f"{self.name}: {self._last_words()}")
+            status = self._process.wait()
+            raise WorkerError(f"{self.name}: {_what_failed(self._said()) or f'ended with status {status}'}")
         return json.loads(answer)
 
     def close(self) -> None:
@@ -67,13 +77,21 @@ class Worker:
             self._stdin.close()
         self._process.wait()
         self._stdout.close()
-        self._errors.close()
+        if not self._errors.closed:
+            for line in self._said():
+                print(f"{self.name}: {line}", file=sys.stderr)
+            self._errors.close()
 
-    def _last_words(self) -> str:
-        status = self._process.wait()
+    def _said(self) -> list[str]:
+        """The lines that it wrote to stderr."""
         self._errors.seek(0)
-        lines = self._errors.read().strip().splitlines()
-        return lines[-1] if lines else f"ended with status {status}"
+        return self._errors.read().strip().splitlines()
+
+
+def _what_failed(said: list[str]) -> str:
+    """The last line that names an exception, or else the last."""
+    named = [line for line in said if re.match(r"[\w.]+(Error|Exception|Interrupt|Exit)\b", line)]
+    return (named or said or [""])[-1]
 
 
 def serve(start: Callable[[], Answer]) -> None:
