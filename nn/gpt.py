@@ -132,11 +132,13 @@ class Attention(Module):
         self.qkv = _linear(config, draw, config.n_embd, 3 * config.n_embd, config.init_std)
         self.out = _linear(config, draw, config.n_embd, config.n_embd, config.residual_std)
 
-    def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: Any = 0) -> Node:
+    def forward(
+        self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: Any = 0, residual: Node | None = None
+    ) -> Node:
         qkv = norm_linear(self.norm, self.qkv, x)  # (B, T, 3C)
         if kept is None:
-            return self.out(ag.causal_attention(qkv, self.heads))
-        return self.out(ag.cached_attention(qkv, *kept, start))
+            return self.out(ag.causal_attention(qkv, self.heads), residual)
+        return self.out(ag.cached_attention(qkv, *kept, start), residual)
 
 
 class FeedForward(Module):
@@ -148,12 +150,12 @@ class FeedForward(Module):
         self.up = _linear(config, draw, config.n_embd, config.hidden, config.init_std)
         self.down = _linear(config, draw, config.hidden, config.n_embd, config.residual_std)
 
-    def forward(self, x: Node) -> Node:
+    def forward(self, x: Node, residual: Node | None = None) -> Node:
         h = norm_linear(self.norm, self.up, x)  # (B, T, hidden)
         if self.activation == "gelu":
-            return ag.gelu_linear(h, self.down.weight, self.down.bias, approximate="tanh")
+            return ag.gelu_linear(h, self.down.weight, self.down.bias, "tanh", residual)
         h = ag.relu(h)
-        return self.down(h if self.activation == "relu" else h * h)
+        return self.down(h if self.activation == "relu" else h * h, residual)
 
 
 class Block(Module):
@@ -165,8 +167,11 @@ class Block(Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Node, kept: tuple[Tensor, Tensor] | None = None, start: Any = 0) -> Node:
-        x = x + self.dropout(self.attention(x, kept, start))
-        return x + self.dropout(self.mlp(x))
+        if self.training and self.dropout.p:
+            x = x + self.dropout(self.attention(x, kept, start))
+            return x + self.dropout(self.mlp(x))
+        x = self.attention(x, kept, start, x)  # the sums are of the last products
+        return self.mlp(x, x)
 
 
 class GPT(Module):

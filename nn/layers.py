@@ -28,8 +28,9 @@ class Linear(Module):
         self.weight = ag.param(init.linear_uniform(shape, in_features, dtype) if weight is None else weight)
         self.bias = ag.param(init.linear_uniform((out_features,), in_features, dtype)) if bias else None
 
-    def forward(self, x: Any) -> Node:
-        return ag.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, residual: Any = None) -> Node:
+        """`residual` (..., out_features) is added, in one op."""
+        return ag.linear(x, self.weight, self.bias, residual)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -137,15 +137,19 @@ class Product:
         self._numbers = _DOUBLE if problem.out.dtype == dtypes.float64 else _SINGLE
         self.descriptor = self._described()
         self.a, self.b, self.d = (self._laid_out(x) for x in (problem.b, problem.a, problem.out))
+        self.c = self.d if problem.added is None else self._laid_out(problem.added)
         found = self._chosen()
         self.workspace_bytes = found.workspaceSize
         self._algorithm = byref(found.algo)
         self._launch = owner.library.cublasLtMatmul
 
-    def __call__(self, beta: int, a: Any, b: Any, out: Any, vector: Any, aux: Any, workspace: Any) -> None:
+    def __call__(
+        self, beta: int, a: Any, b: Any, out: Any, vector: Any, aux: Any, workspace: Any, added: Any = None
+    ) -> None:
         """Launch it, for arrays as they were described; `vector` and `aux` are the epilogue's, None without."""
         owner, pointer = self._owner, self._pointer
         target = pointer(out)
+        source = target if added is None else pointer(added)
         with owner.lock:
             if vector is not None:
                 self._point(api.CUBLASLT_MATMUL_DESC_BIAS_POINTER, pointer(vector))
@@ -153,7 +157,7 @@ class Product:
                 self._point(api.CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, pointer(aux))
             status = owner.here(
                 self._launch, owner.handle, self.descriptor, self._numbers[1], pointer(b), self.a, pointer(a), self.b,
-                self._numbers[beta], target, self.d, target, self.d, self._algorithm,
+                self._numbers[beta], source, self.c, target, self.d, self._algorithm,
                 None if workspace is None else pointer(workspace), self.workspace_bytes, c_void_p(owner.stream()),
             )  # fmt: skip
         if status:
@@ -204,7 +208,7 @@ class Product:
         for attribute, x in (
             (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, problem.b),
             (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, problem.a),
-            (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, problem.out),
+            (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, problem.added or problem.out),
             (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, problem.out),
         ):
             owner.set("MatmulPreference", made, attribute, c_uint32(x.aligned))
@@ -215,7 +219,7 @@ class Product:
         owner, preference = self._owner, self.preference()
         found, count = api.cublasLtMatmulHeuristicResult_t(), c_int()
         owner.check(
-            _CHOOSE, owner.handle, self.descriptor, self.a, self.b, self.d, self.d, preference, 1, byref(found),
+            _CHOOSE, owner.handle, self.descriptor, self.a, self.b, self.c, self.d, preference, 1, byref(found),
             byref(count), problem=self.problem,
         )  # fmt: skip
         owner.check("cublasLtMatmulPreferenceDestroy", preference)

@@ -2,7 +2,7 @@
 
 `bind` turns arrays into a launch. A device whose library this is has it as `device.gemm`, with one function:
 `device.gemm.product(problem)`, cached, gives what computes it, a callable `product(beta, a, b, out, vector, aux,
-workspace)` of arrays with the attribute `workspace_bytes`, or raises NoAlgorithmError; see ownt.cublaslt.
+workspace, added)` of arrays with the attribute `workspace_bytes`, or raises NoAlgorithmError; see ownt.cublaslt.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ownt.layout import stored
 
 EPILOGUES = (  # what is done to the product before it is stored; `vector` is (N,) but for bgrada, `aux` (M, N)
     "",
-    "bias",  # out = a b + beta out + vector
+    "bias",  # out = a b + beta out + vector; what is added may be another matrix than out
     "gelu",  # out = gelu(a b), by its tanh formula
     "gelu_bias",  # out = gelu(a b + vector)
     "gelu_aux",  # as gelu; aux = a b
@@ -90,6 +90,7 @@ class Problem(NamedTuple):
     vector_aligned: as Matrix.aligned, of the epilogue's vector; 0 without
     aux:            the epilogue's; None without
     tf32:           see `allow_tf32`
+    added:          what is added with beta 1, if that is another matrix than out
     """
 
     a: Matrix
@@ -99,6 +100,7 @@ class Problem(NamedTuple):
     vector_aligned: int = 0
     aux: Matrix | None = None
     tf32: bool = False
+    added: Matrix | None = None
 
     def __str__(self) -> str:
         parts = [f"a {self.a}, b {self.b}, out {self.out}"]
@@ -108,13 +110,16 @@ class Problem(NamedTuple):
             parts.append(f"its vector {self.vector_aligned}-byte aligned")
         if self.aux:
             parts.append(f"its aux {self.aux}")
+        if self.added:
+            parts.append(f"added to {self.added}")
         return ", ".join(parts) + (", TF32 allowed" if self.tf32 else "")
 
 
 def bind(
-    a: Any, b: Any, out: Any, beta: int = 0, epilogue: str = "", vector: Any = None, aux: Any = None
+    a: Any, b: Any, out: Any, beta: int = 0, epilogue: str = "", vector: Any = None, aux: Any = None, added: Any = None
 ) -> tuple[Callable[..., None], tuple] | None:
-    """The launch of out = a b + beta out, or with an epilogue: a function and its arguments.
+    """The launch of out = a b + beta out, or with an epilogue: a function and its arguments. `added`, a matrix like
+    out, takes its place after beta.
 
     None for what the library does not take, which is left to a reference: other dtypes, strides that are neither of
     rows nor of columns, sums of nothing (K = 0), a GELU with beta 1, an epilogue for which it has no algorithm.
@@ -125,14 +130,16 @@ def bind(
         return None
     if epilogue and not _takes(epilogue, out, beta, vector, aux):
         return None
+    if added is not None and (added.dtype != out.dtype or added.ndim > 2 or (stored(added) or (True,))[0]):
+        return None
     if not out.size and "bgrad" not in epilogue:
         return nothing, ()
     if not (out.size and a.shape[-1]):
         return None
     try:
-        return _bind_stack(a, b, out, beta, epilogue, vector, aux)
+        return _bind_stack(a, b, out, beta, epilogue, vector, aux, added)
     except NoAlgorithmError:
-        if epilogue:
+        if epilogue or added is not None:
             return None
         raise
 
@@ -150,26 +157,28 @@ def _takes(epilogue: str, out: Any, beta: int, vector: Any, aux: Any) -> bool:
 
 
 def _bind_stack(
-    a: Any, b: Any, out: Any, beta: int, epilogue: str, vector: Any, aux: Any
+    a: Any, b: Any, out: Any, beta: int, epilogue: str = "", vector: Any = None, aux: Any = None, added: Any = None
 ) -> tuple[Callable[..., None], tuple] | None:
     steps = _steps(a, b, out)
     if steps is None:  # no one stride goes from each matrix to the next: one launch for each of the outermost axis
-        each = [_bind_stack(_part(a, out, i), _part(b, out, i), out[i], beta, "", None, None) for i in range(len(out))]
+        each = [_bind_stack(_part(a, out, i), _part(b, out, i), out[i], beta) for i in range(len(out))]
         return in_order(*each) if None not in each else None  # type: ignore[arg-type]
     place: Any = devices.of(out)
     left, right, target = (_matrix(x, steps[0], step, place) for x, step in zip((a, b, out), steps[1:], strict=True))
     if left is None or right is None or target is None or max(*left[1:3], *right[1:3], left.number) > _LARGEST:
         return None
     if target.transposed:  # outᵀ = bᵀ aᵀ is stored by rows
-        return None if epilogue else _bind_stack(_turned(b), _turned(a), _turned(out), beta, "", None, None)
+        if epilogue or added is not None:
+            return None
+        return _bind_stack(_turned(b), _turned(a), _turned(out), beta)
     vector_aligned = 0 if vector is None else _aligned(vector, place)
-    extra = _matrix(aux, 1, 0, place) if aux is not None else None
+    extra, other = (None if x is None else _matrix(x, 1, 0, place) for x in (aux, added))
     tf32 = _tf32 and left.dtype == dtypes.float32
-    product = place.gemm.product(Problem(left, right, target, epilogue, vector_aligned, extra, tf32))
+    product = place.gemm.product(Problem(left, right, target, epilogue, vector_aligned, extra, tf32, other))
     workspace = None
     if product.workspace_bytes:
         workspace = memory.scratch(place).empty((product.workspace_bytes,), dtypes.uint8, "workspace").array
-    return product, (beta, a, b, out, vector, aux, workspace)
+    return product, (beta, a, b, out, vector, aux, workspace, added)
 
 
 def _steps(a: Any, b: Any, out: Any) -> tuple[int, int, int, int] | None:

@@ -24,8 +24,8 @@ def gelu(x, approximate="none"):
     return x * scipy.special.expit(2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
 
 
-def linear(x, w, b=None):
-    return np.einsum("...i,oi->...o", x, w) + (0 if b is None else b)
+def linear(x, w, b=None, residual=None):
+    return np.einsum("...i,oi->...o", x, w) + (0 if b is None else b) + (0 if residual is None else residual)
 
 
 def norm_linear(x, gain, shift, w, b=None, norm="layer", eps=1e-5):
@@ -248,6 +248,6 @@ FORMULAS = {
     "cross_entropy": cross_entropy,
     "linear_cross_entropy": lambda x, w, targets, **options: cross_entropy(linear(x, w), targets, **options),
     "norm_linear": norm_linear,
-    "gelu_linear": lambda x, w, b=None, approximate="none": linear(gelu(x, approximate), w, b),
+    "gelu_linear": lambda x, w, b=None, approximate="none", residual=None: linear(gelu(x, approximate), w, b, residual),
 }
 DIFFERENT = {"dropout": "random; its own test checks the statistics and the gradient"}

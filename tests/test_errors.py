@@ -22,6 +22,8 @@ SHAPES = [
     (lambda: ag.linear(f32(2, 3), f32(3, 2)),
      "linear: expected x (..., I), w (O, I), b (O,); got x (2, 3), w (3, 2).*transpose"),
     (lambda: ag.linear(f32(2, 3), f32(4, 3), f32(3)), "linear: .*b (3,)"),
+    (lambda: ag.linear(f32(2, 3), f32(4, 3), None, f32(2, 3)), "residual of the result's shape (2, 4); got (2, 3)"),
+    (lambda: ag.gelu_linear(f32(2, 3), f32(4, 3), None, "none", f32(4)), "gelu_linear: expected a residual"),
     (lambda: f32(2, 3).reshape(4), "reshape: expected a shape of 6 elements; got (4,)"),
     (lambda: f32(2, 3).transpose(0, 0), "transpose: expected each of 2 axes once; got (0, 0)"),
     (lambda: f32(2, 3).sum(axis=2), "sum: expected different axes from -2 to 1; got axis=2"),

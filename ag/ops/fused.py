@@ -25,14 +25,17 @@ FLOATS = "float64", "float32", "float16", "bfloat16"
 CENTRED = {"layer": True, "rms": False}
 
 
-def _linear_in_pieces(x: Tensor, w: Tensor, b: Tensor | None, make: Callable[[slice, Out], None]) -> Tensor:
-    """linear(h, w, b), where `make` writes the rows of h that a slice names."""
+def _linear_in_pieces(
+    name: str, x: Tensor, w: Tensor, b: Tensor | None, residual: Tensor | None, make: Callable[[slice, Out], None]
+) -> Tensor:
+    """linear(h, w, b, residual), where `make` writes the rows of h that a slice names."""
     y = scratch.empty(x.shape[:-1] + w.shape[:1], like=x)
-    result = rows(y)
+    linear.check_residual(name, residual, y._array.shape)
+    result, added = rows(y), None if residual is None else rows(residual)
     for part in hidden_pieces(x):
         h = _workspace(part, w.shape[1], x)
         make(part, Out(h))
-        affine_kernel(h, w, b, out=Out(result[part]))
+        affine_kernel(h, w, b, None if added is None else added[part], out=Out(result[part]))
         del h  # before the next piece asks for the same bytes
     return y
 
@@ -62,7 +65,11 @@ def norm_linear(
     check("norm_linear", x, gain, shift)
     linear.check("norm_linear", x, w, b)
     flat, centred = rows(x), CENTRED[norm]
-    y = _linear_in_pieces(x, w, b, lambda part, out: norm_kernel(flat[part], gain, shift, eps, centred, out=out))
+
+    def make(part: slice, out: Out) -> None:
+        norm_kernel(flat[part], gain, shift, eps, centred, out=out)
+
+    y = _linear_in_pieces("norm_linear", x, w, b, None, make)
     return y, (x, gain, shift, w, eps, centred)
 
 
@@ -88,16 +95,18 @@ def _(g: Tensor, saved: Any, dx: Any, dgain: Any, dshift: Any, dw: Any, db: Any)
 
 
 @op
-def gelu_linear(x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str = "none") -> Any:
-    """y = linear(gelu(x), w, b)
+def gelu_linear(
+    x: Tensor, w: Tensor, b: Tensor | None = None, approximate: str = "none", residual: Tensor | None = None
+) -> Any:
+    """y = linear(gelu(x), w, b, residual)
 
-    Shapes: x (..., I), w (O, I), b (O,) -> y (..., O)
+    Shapes: x (..., I), w (O, I), b (O,), residual (..., O) -> y (..., O)
     Saves:  x, w
     """
     forward, _ = gelu_kernels("gelu_linear", approximate)
     linear.check("gelu_linear", x, w, b)
     flat = rows(x)
-    y = _linear_in_pieces(x, w, b, lambda part, out: forward(flat[part], out=out))
+    y = _linear_in_pieces("gelu_linear", x, w, b, residual, lambda part, out: forward(flat[part], out=out))
     return y, (x, w, approximate)
 
 
@@ -124,7 +133,7 @@ def in_two_steps(
     return steps.bound()
 
 
-matmul_gelu_vjp.on("cpu", *FLOATS)(in_two_steps)
+matmul_gelu_vjp.on("cpu", "float64", "float32")(in_two_steps)
 
 
 @matmul_gelu_vjp.operations
@@ -133,10 +142,10 @@ def _(g: Any, w: Any, x: Any, approximate: str) -> int:
 
 
 @gelu_linear.vjp
-def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
+def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any, dresidual: Any) -> None:
     x, w, approximate = saved
     forward, _ = GELU[approximate]
-    flat, g = rows(x), rows(g)
+    flat, whole, g = rows(x), g, rows(g)
     if db:
         kernels.sum_to(g, out=db.out())
     parts = hidden_pieces(x)
@@ -151,6 +160,8 @@ def _(g: Tensor, saved: Any, dx: Any, dw: Any, db: Any) -> None:
             if dw:
                 matmul_kernel(g[part].T, h, out=dw.out())
             del h, hidden
+    if dresidual:
+        dresidual.lend(whole)
 
 
 norm_linear.samples = [
@@ -163,4 +174,6 @@ gelu_linear.samples = [
     Sample(normal(3, 8), normal(5, 8), normal(5)),
     Sample(normal(2, 3, 8), normal(5, 8), approximate="tanh"),
     Sample(normal(300, 4), normal(2, 4), normal(2)),
+    Sample(normal(2, 3, 8), normal(5, 8), normal(5), "tanh", normal(2, 3, 5)),
+    Sample(normal(300, 4), normal(2, 4), None, "none", normal(300, 2)),
 ]

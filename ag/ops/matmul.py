@@ -28,14 +28,16 @@ def _(a: Any, b: Any) -> int:
 
 
 @kernel
-def affine_kernel(x: Any, w: Any, b: Any, *, out: Out) -> None:
-    """out = x wᵀ + b, for matrices"""
+def affine_kernel(x: Any, w: Any, b: Any, residual: Any = None, *, out: Out) -> None:
+    """out = x wᵀ + b + residual, for matrices. Shapes: x (N, I), w (O, I), b (O,), residual and out (N, O)"""
     y = x @ w.T
-    out.store(y if b is None else y + b)
+    if b is not None:
+        y += b
+    out.store(y if residual is None else y + residual)
 
 
 @affine_kernel.operations
-def _(x: Any, w: Any, b: Any) -> int:
+def _(x: Any, w: Any, b: Any, residual: Any = None) -> int:
     return 2 * x.shape[0] * w.size
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import numba
 import numpy
 
+from ag import kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel
 from ownt import dtype as dtypes
 from ownt import threads
 from ownt.blas_cpu import NORMAL, TRANSPOSED, address, gemm, hold_blas, release_blas
+from ownt.calls import Call, in_order
 from ownt.compiled_cpu import SMALL, blocks, compiled, prange
 from ownt.kernel import Out
 from ownt.layout import stored
@@ -116,9 +118,11 @@ def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple]:
 
 
 @affine_kernel.on("cpu", "float32", "float64")
-def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+def _(x: Any, w: Any, b: Any, residual: Any = None, *, out: Out) -> Call | None:
     if b is not None and not b.flags.c_contiguous:
         return None
+    if residual is not None:
+        return in_order(affine_kernel.bind(x, w, b, out=out), kernels.copy.bind(residual, out=out.then_add()))
     y, bias = out.array, _NO_BIAS[out.array.dtype] if b is None else b
     if x.shape[0] <= _FEW and x.flags.c_contiguous and w.flags.c_contiguous and y.flags.c_contiguous:
         return dots[y.dtype, w.size > 4 * SMALL], (x, w, bias, out.beta, y)

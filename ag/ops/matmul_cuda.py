@@ -18,5 +18,8 @@ def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
 
 
 @affine_kernel.on("cuda", *_DTYPES)
-def _(x: Any, w: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
-    return gemm.bind(x, w.T, out.array, out.beta, "" if b is None else "bias", b)
+def _(x: Any, w: Any, b: Any, residual: Any = None, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    if residual is not None and out.beta:
+        return None
+    beta = out.beta if residual is None else 1
+    return gemm.bind(x, w.T, out.array, beta, "" if b is None else "bias", b, added=residual)

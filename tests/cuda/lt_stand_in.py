@@ -121,7 +121,7 @@ class StandIn:
         return repr((thing.made, fixed, matrices)), addresses
 
     def cublasLtMatmulAlgoGetHeuristic(self, handle, descriptor, a, b, c, d, preference, requested, results, found):
-        assert handle.value == 1 and requested == 1 and c is d
+        assert handle.value == 1 and requested == 1
         self.searches += 1
         if self.none:
             found._obj.value = 0
@@ -129,7 +129,7 @@ class StandIn:
         wanted = self._things[preference.value]
         assert wanted[api.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES] >= self.workspace_bytes
         aligned = [wanted.get(getattr(api, f"CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_{name}_BYTES"), 256) for name in "ABCD"]
-        problem, addresses = self._problem(descriptor, a, b, d)
+        problem, addresses = self._problem(descriptor, a, b, c, d)
         results._obj.algo.data[0] = number = next(self._ids)
         results._obj.workspaceSize = self.workspace_bytes
         self._chosen[number] = problem, aligned, [address & -address for address in addresses]
@@ -141,8 +141,8 @@ class StandIn:
         workspace, workspace_bytes, stream,
     ):  # fmt: skip
         self.launches += 1
-        self._check_choice(algorithm._obj.data[0], (a, b, c, d), descriptor, layout_a, layout_b, layout_d)
-        assert handle.value == 1 and isinstance(stream, c_void_p) and c == d and layout_c is layout_d
+        self._check_choice(algorithm._obj.data[0], (a, b, c, d), descriptor, layout_a, layout_b, layout_c, layout_d)
+        assert handle.value == 1 and isinstance(stream, c_void_p) and (c == d) == (layout_c is layout_d)
         if workspace_bytes < self.workspace_bytes or (self.workspace_bytes and not workspace):
             return INVALID
         if self.workspace_bytes:
@@ -150,17 +150,18 @@ class StandIn:
         thing = self._things[descriptor.value]
         wide = COMPUTE[thing.made]
         assert alpha._obj.value == 1 and alpha._obj._type_ == beta._obj._type_ == {4: "f", 8: "d"}[wide.itemsize]
-        left, right, out = (self._matrices(*x) for x in ((a, layout_a), (b, layout_b), (d, layout_d)))
+        given = (a, layout_a), (b, layout_b), (c, layout_c), (d, layout_d)
+        left, right, added, out = (self._matrices(*x) for x in given)
         if thing.get(api.CUBLASLT_MATMUL_DESC_TRANSA):
             left = [x.T for x in left]
         if thing.get(api.CUBLASLT_MATMUL_DESC_TRANSB):
             right = [x.T for x in right]
         if not len(left) == len(right) == len(out):
             return INVALID
-        for x, y, target in zip(left, right, out):
-            if x.shape[1] != y.shape[0] or target.shape != (x.shape[0], y.shape[1]):
+        for x, y, before, target in zip(left, right, added, out):
+            if x.shape[1] != y.shape[0] or not before.shape == target.shape == (x.shape[0], y.shape[1]):
                 return INVALID
-            self._multiply(thing, wide, x, y, beta._obj.value, target)
+            self._multiply(thing, wide, x, y, before if beta._obj.value else None, target)
         return SUCCESS
 
     def _check_choice(self, number, addresses, *things):
@@ -182,12 +183,12 @@ class StandIn:
         number = thing.get(api.CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, 1)
         return [_view(address + i * stride, DTYPES[dtype], rows, columns, lead) for i in range(number)]
 
-    def _multiply(self, thing, wide, x, y, beta, target):
+    def _multiply(self, thing, wide, x, y, added, target):
         tf32 = thing.made[0] == api.CUBLAS_COMPUTE_32F_FAST_TF32
         x, y = (_tf32(part.astype(wide)) if tf32 else part.astype(wide) for part in (x, y))
         value = x @ y
-        if beta:
-            value += target.astype(wide)
+        if added is not None:
+            value += added.astype(wide)
         epilogue = thing.get(api.CUBLASLT_MATMUL_DESC_EPILOGUE, 1)
         vector = aux = None
         if epilogue & (BIAS | BGRAD):

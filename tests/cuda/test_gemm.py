@@ -68,14 +68,17 @@ def test_matrices_of_all_layouts(place, no_references, dtype, target, beta):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
-@pytest.mark.parametrize("beta", [0, 1])
+@pytest.mark.parametrize(("beta", "residual"), [(0, False), (1, False), (0, True)])
 @pytest.mark.parametrize("bias", [True, False])
-def test_affine(place, no_references, dtype, beta, bias):
+def test_affine(place, no_references, dtype, beta, bias, residual):
     for (m, k, n), how in itertools.product(SHAPES, ("rows", "window")):
         x, w, b = numbers((m, k), dtype, 1), numbers((n, k), dtype, 2), numbers((n,), dtype, 3)
+        r = numbers((m, n), dtype, 4)
         expected = x.astype("float64") @ w.T.astype("float64") + (b.astype("float64") if bias else 0)
+        expected += r.astype("float64") if residual else 0
         before, out = destination((m, n), how, dtype, beta)
-        found = multiplied(place, affine_kernel, (laid(x, how), laid(w, how), b if bias else None), out, beta)
+        given = laid(x, how), laid(w, how), b if bias else None, laid(r, how) if residual else None
+        found = multiplied(place, affine_kernel, given, out, beta)
         close(found, expected + before.astype("float64") if beta else expected, dtype)
 
 

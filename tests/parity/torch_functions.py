@@ -90,11 +90,13 @@ TABLE = {
     **images.FUNCTIONS,
     "concat": lambda *parts, axis=0: torch.cat(parts, axis),
     "matmul": lambda a, b: torch.matmul(a, b),
-    "linear": lambda x, w, b=None: F.linear(x, w, b),
+    "linear": lambda x, w, b=None, residual=None: F.linear(x, w, b) + (0 if residual is None else residual),
     "layer_norm": lambda x, gain=None, shift=None, eps=1e-5: F.layer_norm(x, x.shape[-1:], gain, shift, eps),
     "rms_norm": lambda x, gain=None, eps=1e-5: F.rms_norm(x, x.shape[-1:], gain, eps),
     "norm_linear": norm_linear,
-    "gelu_linear": lambda x, w, b=None, approximate="none": F.linear(F.gelu(x, approximate=approximate), w, b),
+    "gelu_linear": lambda x, w, b=None, approximate="none", residual=None: (
+        F.linear(F.gelu(x, approximate=approximate), w, b) + (0 if residual is None else residual)
+    ),
     "embedding": lambda indices, w: F.embedding(indices, w),
     "causal_attention": causal_attention,
 }
