@@ -200,11 +200,16 @@ class Product:
         return made
 
     def preference(self) -> c_void_p:
-        """What an algorithm may rely on: so much workspace, addresses so aligned."""
+        """What an algorithm may rely on: so much workspace, addresses so aligned; and how it may add up what it computes
+        in parts: by default in the type of the output too, which is no sum where that is of half precision.
+        """
         problem, owner, made = self.problem, self._owner, c_void_p()
         owner.check("cublasLtMatmulPreferenceCreate", byref(made), problem=problem)
         limit = c_uint64(WORKSPACE_BYTES)
         owner.set("MatmulPreference", made, api.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, limit)
+        half = problem.out.dtype in dtypes.HALF
+        sums = api.CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE if half else api.CUBLASLT_REDUCTION_SCHEME_MASK
+        owner.set("MatmulPreference", made, api.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, c_uint32(sums))
         for attribute, x in (
             (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, problem.b),
             (api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, problem.a),

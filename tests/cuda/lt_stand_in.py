@@ -44,6 +44,7 @@ TYPES = {  # of attributes, by the kind of thing
     },
     "MatmulPreference": {
         api.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: c_uint64,
+        api.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: c_uint32,
         api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES: c_uint32,
         api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES: c_uint32,
         api.CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES: c_uint32,
@@ -128,6 +129,9 @@ class StandIn:
             return SUCCESS
         wanted = self._things[preference.value]
         assert wanted[api.CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES] >= self.workspace_bytes
+        sums = wanted.get(api.CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, 7)
+        is_half = DTYPES[self._things[d.value].made[0]].itemsize == 2
+        assert not is_half or sums == 2, "parts may be added up in half precision"
         aligned = [wanted.get(getattr(api, f"CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_{name}_BYTES"), 256) for name in "ABCD"]
         problem, addresses = self._problem(descriptor, a, b, c, d)
         results._obj.algo.data[0] = number = next(self._ids)
