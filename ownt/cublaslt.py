@@ -200,8 +200,8 @@ class Product:
         return made
 
     def preference(self) -> c_void_p:
-        """What an algorithm may rely on: so much workspace, addresses so aligned; and how it may add up what it makes in
-        parts, by default in the output's type too: of half precision that is no sum.
+        """What an algorithm may rely on: so much workspace, addresses so aligned; and how it may add up parts, by
+        default in the output's type too, in which half precision has no sums.
         """
         problem, owner, made = self.problem, self._owner, c_void_p()
         owner.check("cublasLtMatmulPreferenceCreate", byref(made), problem=problem)
