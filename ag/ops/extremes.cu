@@ -1,10 +1,6 @@
 // The largest and the smallest along axes, and where they are: see extremes.py. The smallest is the largest by sign -1.
 #include "along.cuh"
 
-struct Min {
-  __device__ long long operator()(long long a, long long b) const { return a < b ? a : b; }
-};
-
 extern "C" __global__ void __launch_bounds__(256)
 extreme(const real* x, Axes x_kept, Axes x_along, wide sign, Axes kept, Axes along, real* out, int beta) {
   const Group group = {kept, along};

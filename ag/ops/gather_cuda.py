@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ag import kernels
-from ag.ops.gather import gather_kernel, gather_vjp
+from ag.along_cuda import cut
+from ag.ops.gather import argtopk_kernel, gather_kernel, gather_vjp
+from ag.ops.reduce import kept_shape
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
@@ -20,7 +22,9 @@ from ownt.kernel import Out
 _source = Source(__file__)
 _gather = _source.kernel("gather")
 _gather_vjp = _source.kernel("gather_vjp")
+_top = _source.kernel("top")
 _BLOCKS = 1 << 14
+_MOST_ROUNDS = 1 << 8  # of a search for the first k
 
 
 @gather_kernel.on("cuda", *_source.dtypes)
@@ -53,6 +57,21 @@ def _(g: Any, axis: int, index: Any, *, out: Out) -> tuple[Callable[..., None], 
     if total is out.tensor:
         return adding
     return in_order(kernels.fill.bind(0, out=Out(total)), adding, kernels.cast.bind(sums, out=out.then_add()))
+
+
+@argtopk_kernel.on("cuda", "int64", *_source.dtypes)
+def _(x: Any, k: int, axis: int, largest: bool, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    y = out.array
+    if not k:
+        return in_order()
+    if x.dtype.name not in _source.dtypes or out.beta or k > _MOST_ROUNDS:
+        return None
+    found = cut(x.shape, kept_shape(x.shape, (axis,)), x, _first(y, axis, x.shape))
+    if found is None:
+        return None
+    launch = _top.launch(devices.of(x), x.dtype, found.grid[0], found.block)  # no parts
+    of_x, (of_y, _) = found.strides
+    return launch, (x, *of_x, largest, k, y, of_y, (0, 0, 0, _along(y, axis)), found.kept, found.along)
 
 
 def _first(array: Any, axis: int, shape: Sizes) -> Any:

@@ -14,6 +14,10 @@ struct Max {  // NaN where there is one
   template <class T> __device__ T operator()(T a, T b) const { return a > b || a != a ? a : b; }
 };
 
+struct Min {  // of whole numbers
+  __device__ long long operator()(long long a, long long b) const { return a < b ? a : b; }
+};
+
 template <class F, class T> __device__ inline T warp_reduce(F join, T value) {
 #pragma unroll
   for (int apart = WARP / 2; apart; apart /= 2) value = join(value, __shfl_xor_sync(ALL_LANES, value, apart));

@@ -59,6 +59,12 @@ DATA = {
         Sample(normal(7, 5, 9), 1, integers(5, 6, 300, 9)),
         Sample(normal(2, 3, 4, 5, 6), -1, integers(6, 2, 2, 4, 5, 33)),
     ],
+    "argtopk": [
+        *(Sample(normal(37, 5), k, 0, largest) for k in (1, 37) for largest in (True, False)),
+        Sample(normal(3, 70, 4), 40, 1),
+        Sample(normal(2, 5000), 3),
+        Sample(integers(3, 4, 90), 50, largest=False),
+    ],
     **{name: [Sample(normal(*a), normal(*b)) for a, b in _SHAPES[:8]] for name in ("maximum", "minimum")},
     "where": [
         Sample(mask, normal(37, 64), normal(64)) for mask in (integers(2, 37, 64), integers(2, 37, 1), normal(64))

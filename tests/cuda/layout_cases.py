@@ -43,6 +43,16 @@ def extremes_in_parts(place: Place) -> list:
 
 
 @case
+def first_of_equals_and_nan(place: Place) -> list:
+    values = np.random.default_rng(11).integers(-4, 5, (6, 1500)).astype(float)
+    values[0] = -np.inf
+    values[1, ::7] = np.nan
+    values[2] = np.nan
+    x = place.tensor(values)
+    return [ag.argtopk(x, k, 1, largest).numpy() for k in (1, 5, 200) for largest in (True, False)]
+
+
+@case
 def moments_and_losses_in_parts(place: Place) -> list:
     draw = np.random.default_rng(9)
     x, t = (ag.param(place.tensor(draw.uniform(0.1, 0.9, (3, 9000)))) for _ in range(2))
