@@ -30,7 +30,6 @@ from ownt.launch import nothing
 __all__ = ["FLOATS", "CudaKernel", "Run", "Source", "compile_with_cupy", "options"]
 
 HEADERS = Path(__file__).parent / "cuda_headers"
-PLAIN_SHARED_BYTES = 48 << 10  # of shared memory that a block gets in all without being granted more
 
 Dim = tuple[int, ...]
 

@@ -1,164 +1,153 @@
 // layer_norm and rms_norm: see norm.py, whose kernels these are.
 //
-// A row has a group of threads: a warp, several to a block, or a whole block. A thread sees the same columns in every
-// pass, so what it keeps of them in shared memory is its own and needs no barrier; memory is read once.
-#include "common.cuh"
+// A row has a group of threads, a warp, several to a block, or a whole block, which holds it in registers if it fits:
+// memory is read once, see columns.cuh. What a thread has beyond the row is 0, as are its differences from the mean.
+#include "columns.cuh"
 
-__device__ inline int padded(int width) { return (width + FULL - 1) / FULL * FULL; }
-
-// A row's normalisation.
-struct Normal {
-  wide mean, inverse;  // inverse: 1 / deviation
-
-  __device__ wide of(real x) const { return (widen(x) - mean) * inverse; }
-};
-
-// That of a row, which is copied to `kept` unless that is null.
-template <int N>
-__device__ inline Normal measure(const real* x, real* kept, int width, wide eps, bool centred) {
+template <class C>
+__device__ inline void normalize(const real* from, const real* gain, const real* shift, real* out, int beta, int width,
+                                 wide eps, bool centred) {
+  const Row<C::N, C::COUNT> row(from, width), gains(gain, width, 1), shifts(shift, width);
+  const wide share = wide(1) / width;
   wide sum = 0, squares = 0;
-  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> pack = load<N>(x + c);
-    if (kept) store<N>(kept + c, pack);
+  C::each(width, [&](int k, int c) {
+    const auto x = row.at(k, c);
 #pragma unroll
-    for (int i = 0; i < N; i++) sum += widen(pack.at[i]);
-  }
-  const wide mean = centred ? group_sum(sum) / width : wide(0);
-  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> pack = load<N>((kept ? kept : x) + c);
+    for (int i = 0; i < C::N; i++) sum += x.at[i];
+  });
+  const wide mean = centred ? group_sum(sum) * share : wide(0);
+  C::each(width, [&](int k, int c) {
+    const auto x = row.at(k, c);
+    const wide centre = c < width ? mean : wide(0);
 #pragma unroll
-    for (int i = 0; i < N; i++) squares += (widen(pack.at[i]) - mean) * (widen(pack.at[i]) - mean);
-  }
-  return {mean, 1 / sqrt(group_sum(squares) / width + eps)};
+    for (int i = 0; i < C::N; i++) squares += (x.at[i] - centre) * (x.at[i] - centre);
+  });
+  const wide inverse = rsqrt(group_sum(squares) * share + eps);
+  C::each(width, [&](int k, int c) {
+    const auto x = row.at(k, c), scales = gains.at(k, c), starts = shifts.at(k, c);
+    wide values[C::N];
+#pragma unroll
+    for (int i = 0; i < C::N; i++) values[i] = (x.at[i] - mean) * inverse * scales.at[i] + starts.at[i];
+    if (c < width) store<C::N>(out + c, values, beta);
+  });
 }
 
-template <int N>
-__device__ inline void normalize(const real* x, real* kept, const real* gain, const real* shift, real* out, int beta,
-                                 int width, wide eps, bool centred) {
-  const Normal normal = measure<N>(x, kept, width, eps, centred);
-  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> pack = load<N>((kept ? kept : x) + c);
-    const Pack<N> gains = gain ? load<N>(gain + c) : pack, shifts = shift ? load<N>(shift + c) : pack;
-    wide values[N];
-#pragma unroll
-    for (int i = 0; i < N; i++) {
-      wide h = normal.of(pack.at[i]);
-      if (gain) h *= widen(gains.at[i]);
-      if (shift) h += widen(shifts.at[i]);
-      values[i] = h;
-    }
-    store<N>(out + c, values, beta);
-  }
-}
-
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(512, 2)
 norm_forward(const real* x, const real* gain, const real* shift, real* out, int beta, int rows, int width, wide eps,
-             bool centred, bool keep) {
-  DYNAMIC_SHARED(real, shared);
+             bool centred) {
   const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
   if (row >= rows) return;  // a whole group
-  real* kept = keep ? shared + threadIdx.y * padded(width) : nullptr;
-  const bool packs = width % FULL == 0 && aligned(x, gain, shift, out);
   x += row * width, out += row * width;
-  if (packs) normalize<FULL>(x, kept, gain, shift, out, beta, width, eps, centred);
-  else normalize<1>(x, kept, gain, shift, out, beta, width, eps, centred);
+  by_columns(aligned(x, gain, shift, out), width, [&](auto columns) {
+    normalize<decltype(columns)>(x, gain, shift, out, beta, width, eps, centred);
+  });
 }
 
-// What a group keeps in shared memory while it walks through its rows; null for what is not wanted.
-struct Kept {
-  wide *along, *plain;  // sums over rows: of g h, and of g
-  real *g, *x;          // of the row at hand
+// Sums over the rows of a group, of g h and of g, for a thread's columns: in registers, or, if there are too many, in
+// the block's part of all sums (2, width), which is its one group's then. Without a part they are not wanted.
+template <class C> struct Sums {
+  using Wide = Pack<C::N, wide>;
+  wide* part;
+  int width;
+  Wide held[2][C::COUNT ? C::COUNT : 1] = {};
 
-  // Where the sums of column c + i are, of which a thread has c to c + N - 1: side by side with those of other threads,
-  // in banks of their own.
-  __device__ static int place(int c, int i, int n) { return c - threadIdx.x * n + i * blockDim.x + threadIdx.x; }
+  __device__ Sums(wide* place, int columns) : part(place), width(columns) {
+    if (part && !C::COUNT) C::each(width, [&](int k, int c) { at(0, k, c) = at(1, k, c) = Wide(); });
+  }
+
+  __device__ Wide& at(int which, int k, int c) {
+    if constexpr (C::COUNT) return held[which][k];
+    else return *reinterpret_cast<Wide*>(part + which * width + c);
+  }
+
+  __device__ void add(int k, int c, const Wide& g, const Wide& h) {
+    if (!part && !C::COUNT) return;
+    Wide &along = at(0, k, c), &plain = at(1, k, c);
+#pragma unroll
+    for (int i = 0; i < C::N; i++) along.at[i] += g.at[i] * h.at[i], plain.at[i] += g.at[i];
+  }
+
+  // Write the block's part: the sums of its groups, joined in shared memory.
+  __device__ void write(wide* shared) {
+    if (!part || !C::COUNT) return;
+#pragma unroll
+    for (int which = 0; which < 2; which++) {
+      wide *to = part + which * width, *own = blockDim.y == 1 ? to : shared + threadIdx.y * width;
+      C::each(width, [&](int k, int c) {
+        if (c < width) store<C::N>(own + c, at(which, k, c));
+      });
+      if (blockDim.y == 1) continue;
+      __syncthreads();
+      for (int c = threadIdx.y * blockDim.x + threadIdx.x; c < width; c += blockDim.x * blockDim.y) {
+        wide sum = 0;
+        for (int group = 0; group < blockDim.y; group++) sum += shared[group * width + c];
+        to[c] = sum;
+      }
+      __syncthreads();  // the other sums take the same places
+    }
+  }
 };
 
-// How many places that takes for a row: FULL for each thread in every turn.
-__device__ inline int sums_of(int width) {
-  const int turn = blockDim.x * FULL;
-  return (width + turn - 1) / turn * turn;
-}
-
-// The slope of one row: dx = inverse (s - mean(s) - h mean(s h)) with s = g gain, and its share of both sums.
-template <int N>
-__device__ inline void slope(const real* g, const real* x, Kept kept, const real* gain, real* dx, int beta, int width,
-                             wide eps, bool centred) {
-  const Normal normal = measure<N>(x, kept.x, width, eps, centred);
-  if (kept.x) x = kept.x;
-  wide total = 0, along = 0;
-  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> gs = load<N>(g + c), xs = load<N>(x + c), gains = gain ? load<N>(gain + c) : gs;
-    if (kept.g) store<N>(kept.g + c, gs);
+// The slope of a row, dx = inverse (s - mean(s) - h mean(s h)) with s = g gain, and its share of both sums.
+template <class C>
+__device__ inline void slope(const real* g_row, const real* x_row, const Row<C::N>& gains, real* dx, int beta,
+                             Sums<C>& sums, int width, wide eps, bool centred) {
+  const Row<C::N, C::COUNT> xs(x_row, width), gs(g_row, width), before(beta ? dx : nullptr, width);
+  const wide share = wide(1) / width;
+  Pair first = {0, 0}, second = {0, 0};  // of x and s; of their products with x - mean
+  C::each(width, [&](int k, int c) {
+    const auto g = gs.at(k, c), x = xs.at(k, c), gain = gains.at(k, c);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      const wide h = normal.of(xs.at[i]), slope = widen(gs.at[i]);
-      const wide scaled = gain ? slope * widen(gains.at[i]) : slope;
-      total += scaled;
-      along += scaled * h;
-      if (!kept.along) continue;
-      const int place = Kept::place(c, i, N);
-      kept.along[place] += slope * h, kept.plain[place] += slope;
-    }
-  }
-  if (!dx) return;
-  total = centred ? group_sum(total) / width : wide(0);
-  along = group_sum(along) / width;
-  for (int c = threadIdx.x * N; c < width; c += blockDim.x * N) {
-    const Pack<N> gs = load<N>((kept.g ? kept.g : g) + c), xs = load<N>(x + c);
-    const Pack<N> gains = gain ? load<N>(gain + c) : gs;
-    wide values[N];
+    for (int i = 0; i < C::N; i++) first.a += x.at[i], first.b += g.at[i] * gain.at[i];
+  });
+  first = group_sum(first);
+  const wide mean = centred ? first.a * share : wide(0), total = centred ? first.b * share : wide(0);
+  C::each(width, [&](int k, int c) {
+    const auto g = gs.at(k, c), x = xs.at(k, c), gain = gains.at(k, c);
+    const wide centre = c < width ? mean : wide(0);
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-      const wide h = normal.of(xs.at[i]);
-      const wide scaled = gain ? widen(gs.at[i]) * widen(gains.at[i]) : widen(gs.at[i]);
-      values[i] = normal.inverse * (scaled - total - h * along);
+    for (int i = 0; i < C::N; i++) {
+      const wide far = x.at[i] - centre;
+      second.a += far * far, second.b += far * (g.at[i] * gain.at[i]);
     }
-    store<N>(dx + c, values, beta);
-  }
+  });
+  second = group_sum(second);
+  const wide inverse = rsqrt(second.a * share + eps), along = second.b * share * inverse;
+  C::each(width, [&](int k, int c) {
+    const auto g = gs.at(k, c), gain = gains.at(k, c);
+    auto h = xs.at(k, c);
+#pragma unroll
+    for (int i = 0; i < C::N; i++) h.at[i] = (h.at[i] - mean) * inverse;
+    sums.add(k, c, g, h);
+    if (!dx || c >= width) return;
+    wide values[C::N];
+#pragma unroll
+    for (int i = 0; i < C::N; i++) values[i] = inverse * (g.at[i] * gain.at[i] - total - h.at[i] * along);
+    if (beta) {
+      const auto old = before.at(k, c);
+#pragma unroll
+      for (int i = 0; i < C::N; i++) values[i] += old.at[i];
+    }
+    store<C::N>(dx + c, values, 0);
+  });
 }
 
-template <int N>
-__device__ inline void slopes(const real* g, const real* x, const real* gain, real* dx, int beta, wide* parts, int rows,
-                              int width, wide eps, bool centred, Kept kept) {
-  const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
-  for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
-    for (int i = 0; i < N; i++) kept.along[Kept::place(c, i, N)] = kept.plain[Kept::place(c, i, N)] = 0;
-  }
-  for (long long row = group; row < rows; row += groups) {
-    const long long at = row * width;
-    slope<N>(g + at, x + at, kept, gain, dx ? dx + at : nullptr, beta, width, eps, centred);
-  }
-  wide* part = parts + group * 2ll * width;
-  for (int c = threadIdx.x * N; parts && c < width; c += blockDim.x * N) {
-    for (int i = 0; i < N; i++) {
-      part[c + i] = kept.along[Kept::place(c, i, N)];
-      part[width + c + i] = kept.plain[Kept::place(c, i, N)];
-    }
-  }
-}
-
-// dx, and each group's sums over its rows in `parts` (groups, 2, width), unless that is null.
-extern "C" __global__ void __launch_bounds__(256)
+// dx, and each block's sums over its rows in `parts` (blocks, 2, width), unless that is null.
+extern "C" __global__ void __launch_bounds__(512)
 norm_backward(const real* g, const real* x, const real* gain, real* dx, int beta, wide* parts, int rows, int width,
-              wide eps, bool centred, bool keep) {
+              wide eps, bool centred) {
   DYNAMIC_SHARED(wide, shared);
-  const int stride = padded(width), sums = sums_of(width);
-  Kept kept = {nullptr, nullptr, nullptr, nullptr};
-  if (parts) {
-    kept.along = shared + threadIdx.y * 2 * sums;
-    kept.plain = kept.along + sums;
-  }
-  if (keep) {
-    real* rows_kept = reinterpret_cast<real*>(shared + (parts ? blockDim.y * 2 * sums : 0));
-    kept.x = rows_kept + threadIdx.y * (dx ? 2 : 1) * stride;
-    if (dx) kept.g = kept.x + stride;
-  }
-  if (width % FULL == 0 && aligned(g, x, gain, dx)) {
-    slopes<FULL>(g, x, gain, dx, beta, parts, rows, width, eps, centred, kept);
-  } else {
-    slopes<1>(g, x, gain, dx, beta, parts, rows, width, eps, centred, kept);
-  }
+  const int group = blockIdx.x * blockDim.y + threadIdx.y, groups = gridDim.x * blockDim.y;
+  by_columns(aligned(g, x, gain, dx), width, [&](auto columns) {
+    using C = decltype(columns);
+    const Row<C::N> gains(gain, width, 1);
+    Sums<C> sums(parts ? parts + blockIdx.x * 2ll * width : nullptr, width);
+    for (long long row = group; row < rows; row += groups) {
+      const long long at = row * width;
+      slope(g + at, x + at, gains, dx ? dx + at : nullptr, beta, sums, width, eps, centred);
+    }
+    sums.write(shared);
+  });
 }
 
 // dgain and dshift, either or both, from the parts, always added up in the same order. Blocks: (columns, 2).

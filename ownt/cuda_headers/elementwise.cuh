@@ -12,9 +12,9 @@ __device__ inline void elementwise_pack(F function, real* out, int beta, long lo
   wide values[N];
   auto each = [&](const auto&... packs) {
 #pragma unroll
-    for (int i = 0; i < N; i++) values[i] = function(widen(packs.at[i])...);
+    for (int i = 0; i < N; i++) values[i] = function(packs.at[i]...);
   };
-  each(load<N>(inputs + first)...);
+  each(widen(load<N>(inputs + first))...);
   store<N>(out + first, values, beta);
 }
 

@@ -18,9 +18,20 @@ struct Min {  // of whole numbers
   __device__ long long operator()(long long a, long long b) const { return a < b ? a : b; }
 };
 
+// Two sums that are waited for together.
+struct Pair {
+  wide a, b;
+
+  __device__ Pair operator+(const Pair& other) const { return {a + other.a, b + other.b}; }
+};
+
+// What the lane has whose number differs in these bits.
+template <class T> __device__ inline T across(T value, int bits) { return __shfl_xor_sync(ALL_LANES, value, bits); }
+__device__ inline Pair across(Pair value, int bits) { return {across(value.a, bits), across(value.b, bits)}; }
+
 template <class F, class T> __device__ inline T warp_reduce(F join, T value) {
 #pragma unroll
-  for (int apart = WARP / 2; apart; apart /= 2) value = join(value, __shfl_xor_sync(ALL_LANES, value, apart));
+  for (int apart = WARP / 2; apart; apart /= 2) value = join(value, across(value, apart));
   return value;
 }
 

@@ -37,9 +37,9 @@ template <class F, class... P> __device__ inline wide sum_row(F function, int wi
         constexpr int N = decltype(n)::value;
         auto add = [&](const auto&... packs) {
 #pragma unroll
-          for (int i = 0; i < N; i++) sum += function(widen(packs.at[i])...);
+          for (int i = 0; i < N; i++) sum += function(packs.at[i]...);
         };
-        add(load<N>(inputs + c)...);
+        add(widen(load<N>(inputs + c))...);
       },
       width, inputs...);
   return group_sum(sum);
@@ -50,12 +50,12 @@ template <class F, class... P> __device__ inline wide sum_row(F function, int wi
 struct Exponentials {
   wide top = LOWEST, sum = 0;
 
-  template <int N> __device__ void add(const Pack<N>& pack) {
+  template <int N> __device__ void add(const Pack<N, wide>& pack) {
     wide larger = top, added = 0;
 #pragma unroll
-    for (int i = 0; i < N; i++) larger = Max()(larger, widen(pack.at[i]));
+    for (int i = 0; i < N; i++) larger = Max()(larger, pack.at[i]);
 #pragma unroll
-    for (int i = 0; i < N; i++) added += power_of_e(widen(pack.at[i]) - larger);
+    for (int i = 0; i < N; i++) added += power_of_e(pack.at[i] - larger);
     sum = sum * exp(top - larger) + added;
     top = larger;
   }
@@ -64,7 +64,7 @@ struct Exponentials {
 // Of a row, for all threads of the group.
 __device__ inline Exponentials exponentials(const real* row, int width) {
   Exponentials own, all;
-  over_row([&](auto n, int c) { own.add(load<decltype(n)::value>(row + c)); }, width, row);
+  over_row([&](auto n, int c) { own.add(widen(load<decltype(n)::value>(row + c))); }, width, row);
   all.top = group_reduce(Max(), own.top);
   all.sum = group_sum(own.sum * exp(own.top - all.top));
   return all;

@@ -65,9 +65,9 @@ template <int N> struct Numbers {
 template <int N, class T> __device__ inline Numbers<N> numbers(const Operand<T>& x, const Place& place, long long) {
   Numbers<N> found;
   if (x.from && (N == 1 || x.strides.at[3] == 1)) {
-    const Pack<N, T> pack = load<N>(x.from + place.in(x.strides));
+    const auto pack = widen(load<N>(x.from + place.in(x.strides)));
 #pragma unroll
-    for (int i = 0; i < N; i++) found.at[i] = static_cast<wide>(widen(pack.at[i]));
+    for (int i = 0; i < N; i++) found.at[i] = static_cast<wide>(pack.at[i]);
   } else {
     const wide one = x.from ? static_cast<wide>(widen(x.from[place.in(x.strides)])) : x.number;
 #pragma unroll

@@ -9,6 +9,7 @@ from awkward_images import IMAGES
 from ag.sample import Sample, between, fixed, integers, normal
 
 ROWS = ((0, 8), (1, 1), (5, 3), (37, 33), (3, 257), (2, 1000), (3, 5001))
+HELD = ((37, 256), (19, 520), (70, 768), (18, 1600), (9, 13000))  # by one, two, three packs of a thread; by too many
 COUNTS = (0, 1, 255, 4099, 9001)
 _REDUCTIONS = ("max", "min", "var", "std")
 
@@ -17,9 +18,9 @@ AWKWARD = {
         *(Sample(normal(n, c), normal(c), normal(c)) for n, c in ROWS if c > 1),
         Sample(normal(2, 1), normal(1), normal(1)),
         Sample(normal(7, 2056), None, normal(2056)),
-        Sample(normal(2, 13000)),
+        *(Sample(normal(n, c), normal(c), normal(c)) for n, c in HELD),
     ],
-    "rms_norm": [Sample(normal(n, c), normal(c)) for n, c in ROWS],
+    "rms_norm": [Sample(normal(n, c), normal(c)) for n, c in (*ROWS, *HELD)],
     **{
         name: [Sample(between(0.1, 3, n)) for n in COUNTS]
         for name in ("relu", "sigmoid", "silu", "mish", "leaky_relu", "elu", "softplus", "hardtanh", "tanh", "erf")
