@@ -11,7 +11,13 @@ from ownt import device as devices
 from ownt.cuda_source import PLAIN_SHARED_BYTES, CudaKernel, Launch
 
 WARP, BLOCK = 32, 256
+_MOST = 1 << 30  # rows, and numbers of one, that kernels count in ints
 _NARROW = 1 << 12  # bytes of a row that a warp reads; a wider one has a block
+
+
+def fits(rows: int, width: int) -> bool:
+    """Whether there are numbers, and not too many to a row, or rows, for kernels to count."""
+    return 0 < rows < _MOST and 0 < width < _MOST
 
 
 def threads_of(row_bytes: int) -> int:

@@ -40,6 +40,39 @@ row_losses(const real* logits, const long long* targets, const real* weight, lon
   store(out + row, loss, beta);
 }
 
+// The slopes of a row whose target is at `chosen`, or at no place: out = factor (whole e^(z - top - rest) - at_target there
+// - even * weight), or without a weight - even.
+struct Slopes {
+  wide top, rest, factor, whole, at_target, even;
+  int chosen;
+
+  template <class... W>
+  __device__ void row(real* out, int beta, int width, const real* logits, const W*... weight) const {
+    over_row(
+        [&](auto places, const auto& z, const auto&... weights) {
+          constexpr int N = decltype(places)::NUMBERS;
+#pragma unroll
+          for (int k = 0; k < decltype(places)::PACKS; k++) {
+            const unsigned int to_target = chosen - places[k];
+            wide values[N];
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+              const wide share = power_of_e((widen(z.at[k].at[i]) - top) - rest);
+              values[i] = share * whole - (even * ... * widen(weights.at[k].at[i]));
+            }
+            if (to_target < N) {  // not a question for each number
+#pragma unroll
+              for (int i = 0; i < N; i++) values[i] -= i == to_target ? at_target : wide(0);
+            }
+#pragma unroll
+            for (int i = 0; i < N; i++) values[i] *= factor;
+            store<N>(out + places[k], values, beta);
+          }
+        },
+        width, out, logits, weight...);
+  }
+};
+
 // `out` may be the logits.
 extern "C" __global__ void __launch_bounds__(256, 4)
 row_slopes(const wide* share, const real* logits, const long long* targets, const real* weight, const wide* stats,
@@ -48,29 +81,17 @@ row_slopes(const wide* share, const real* logits, const long long* targets, cons
   const long long row = group_row();
   if (row >= rows) return;
   logits += row * pitch, out += row * out_pitch;
-  const wide top = stats[row * 2], rest = stats[row * 2 + 1], factor = share[row], even = smoothing / width;
   const long long target = targets[row] == ignore ? 0 : targets[row];  // whatever it is, the share is 0
-  const wide at_target = (1 - smoothing) * weight_of(weight, target, width);
+  const int chosen = is_class(target, width) ? static_cast<int>(target) : -FULL;
+  const wide at_target = (1 - smoothing) * weight_of(weight, target, width), even = smoothing / width;
   wide whole = 1;  // of what softmax is taken
   if (weight) {
     whole = at_target;
     if (smoothing != 0) whole += even * sum_row([](wide w) { return w; }, width, weight);
   }
-  over_row(
-      [&](auto n, int c) {
-        constexpr int N = decltype(n)::value;
-        const Pack<N> pack = load<N>(logits + c);
-        wide values[N];
-#pragma unroll
-        for (int i = 0; i < N; i++) {
-          wide slope = power_of_e((widen(pack.at[i]) - top) - rest) * whole;
-          if (c + i == target) slope -= at_target;
-          if (smoothing != 0) slope -= even * (weight ? widen(weight[c + i]) : wide(1));
-          values[i] = slope * factor;
-        }
-        store<N>(out + c, values, beta);
-      },
-      width, out, logits);
+  const Slopes slopes = {stats[row * 2], stats[row * 2 + 1], share[row], whole, at_target, even, chosen};
+  if (weight && smoothing != 0) slopes.row(out, beta, width, logits, weight);
+  else slopes.row(out, beta, width, logits);
 }
 
 // Sums over each block's rows: of losses, unless they are null, and of what the rows count for. Parts: (blocks, 2)

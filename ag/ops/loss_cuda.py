@@ -9,7 +9,7 @@ from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_sha
 from ownt import device as devices
 from ownt import scratch
 from ownt.calls import in_order
-from ownt.cuda_rows import BLOCK, launch
+from ownt.cuda_rows import BLOCK, fits, launch
 from ownt.cuda_source import Source
 from ownt.dtype import int64, wide
 from ownt.kernel import Out
@@ -46,8 +46,8 @@ def _pitches(*matrices: Any) -> tuple[int, ...] | None:
 @row_loss_kernel.on("cuda", *_source.dtypes)
 def _(logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out) -> Bound:
     pitches = _pitches(logits)
-    fits = _fits(targets, weight, logits.dtype, out.array, stats.array)
-    if stats.beta or not logits.size or pitches is None or not fits:
+    lies = _fits(targets, weight, logits.dtype, out.array, stats.array)
+    if stats.beta or pitches is None or not lies or not fits(*logits.shape):
         return None
     arguments = (logits, targets, weight, ignore, smoothing, out.array, out.beta, stats.array, *logits.shape, *pitches)
     return launch(_losses, logits, *logits.shape), arguments
@@ -58,7 +58,7 @@ def _(
     share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
 ) -> Bound:
     pitches = _pitches(logits, out.array)
-    if not logits.size or pitches is None or not _fits(targets, weight, logits.dtype, share, stats):
+    if not fits(*logits.shape) or pitches is None or not _fits(targets, weight, logits.dtype, share, stats):
         return None
     there = out.array, out.beta, *logits.shape, *pitches
     arguments = (share, logits, targets, weight, stats, ignore, smoothing, *there)
