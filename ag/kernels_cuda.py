@@ -27,7 +27,7 @@ _sum_parts = _source.kernel("sum_parts")
 _WARP, _BLOCK = 32, THREADS
 _FEW = 1 << 10  # numbers that a warp adds up; of more a block makes a sum
 _BLOCKS = 1 << 10  # of all parts together, at most
-_LEAST = 16  # numbers that a thread adds up, at least, where work is cut into parts
+_LEAST, _LEAST_ROWS = 16, 4  # numbers, or rows, that a thread adds up, at least, where work is cut into parts
 _STACKS = 65535  # blocks along the second and third axis of a grid, at most
 
 strided(kernels.fill, _source.kernel("copy"))
@@ -138,7 +138,7 @@ def _cut_rows(x: Any, kept: list[Axis], summed: list[Axis]) -> _Cut:
     across = min(_WARP, 1 << (lanes - 1).bit_length())
     down = min(_WARP, _BLOCK // across)
     tiles = -(-lanes // across)
-    parts = max(1, min(_BLOCKS // max(tiles * stacks, 1), rows // (down * _LEAST)))
+    parts = max(1, min(_BLOCKS // max(tiles * stacks, 1), rows // (down * _LEAST_ROWS)))
     return _Cut((tiles, parts, stacks), (across, down), (stack_stride, row_stride), (rows, width, packs))
 
 

@@ -1,40 +1,11 @@
 // Rows of numbers, each gone through by a group of threads: those of a block along x; see ownt/cuda_rows.py.
 #pragma once
+#include "ahead.cuh"
 #include "fast.cuh"
 #include "reduce.cuh"
-#include "vector.cuh"
 
 // The row that is this thread's group's.
 __device__ inline long long group_row() { return blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y; }
-
-constexpr int AHEAD = sizeof(real) == 8 ? 1 : 4;  // packs that a thread asks for before it needs the first: doubles spill
-
-// COUNT packs of N numbers, and where in a row they begin: `step` numbers apart.
-template <int N, int COUNT> struct Packs {
-  Pack<N> at[COUNT];
-};
-template <int N, int COUNT> struct Places {
-  static constexpr int NUMBERS = N, PACKS = COUNT;
-  int first, step;
-  __device__ int operator[](int k) const { return first + k * step; }
-};
-
-template <int N, int COUNT> __device__ inline Packs<N, COUNT> load_packs(const real* from, int step) {
-  Packs<N, COUNT> packs;
-#pragma unroll
-  for (int k = 0; k < COUNT; k++) packs.at[k] = load<N>(from + k * step);
-  return packs;
-}
-
-// each(places, packs of each input...) for those of this thread, from c on: COUNT at a time, then half as many.
-template <int N, int COUNT, class F, class... P>
-__device__ inline void over_packs(const F& each, int c, int end, int step, const P*... inputs) {
-#pragma unroll 1
-  for (; end - c > (COUNT - 1) * step; c += COUNT * step) {
-    each(Places<N, COUNT>{c, step}, load_packs<N, COUNT>(inputs + c, step)...);
-  }
-  if constexpr (COUNT > 1) over_packs<N, COUNT / 2>(each, c, end, step, inputs...);
-}
 
 // each(places, packs of each input...) until all `width` numbers of a row were given to a thread of the group: packs of
 // FULL where 16-byte boundaries of these rows, and of the one at `lies`, are at the same numbers, one by one before and
@@ -46,10 +17,10 @@ __device__ inline void over_row(const F& each, int width, const real* lies, cons
   const int to_boundary = (0 - address) % 16 / sizeof(real);
   const int head = alike && to_boundary < width ? to_boundary : width;
   const int tail = head + (width - head) / FULL * FULL;
-  over_packs<FULL, AHEAD>(each, head + threadIdx.x * FULL, tail, blockDim.x * FULL, inputs...);
+  over_packs<FULL>(each, head + threadIdx.x * FULL, tail, blockDim.x * FULL, inputs...);
   for (int i = threadIdx.x; i < head + width - tail; i += blockDim.x) {
-    const int c = i < head ? i : i - head + tail;
-    each(Places<1, 1>{c, 0}, load_packs<1, 1>(inputs + c, 0)...);
+    const Places<1, 1> place = {i < head ? i : i - head + tail, 0};
+    each(place, load_packs(inputs, place)...);
   }
 }
 
@@ -95,7 +66,7 @@ struct Larger {  // of a number and NaN the number, by one instruction
 struct Exponentials {
   wide top = LOWEST, sum = 0;
 
-  template <int N, int COUNT> __device__ void add(const Packs<N, COUNT>& packs) {
+  template <int N, int COUNT> __device__ void add(const Packs<N, COUNT, real>& packs) {
     wide larger = top, added = 0;
 #pragma unroll
     for (int i = 0; i < N * COUNT; i++) larger = Larger()(larger, widen(packs.at[i / N].at[i % N]));
