@@ -20,7 +20,8 @@ struct Axes {
   __device__ bool is_line() const { return at[0] == 1 && at[1] == 1 && at[2] == 1; }
 };
 
-// The place of element number i. (Of a line i may be large; else it is below 2^32, and division is faster.)
+// The place of element number i. (Of a line i may be large; else it is below 2^32, as binders see to, and division is
+// faster.)
 struct Place {
   long long at[4] = {0, 0, 0, 0};
 

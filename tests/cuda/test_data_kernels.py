@@ -9,6 +9,7 @@ from simulated import simulated
 
 import ag
 import ownt
+from ag import kernels_cuda
 from ownt import memory
 from ownt.capture import Recording
 from ownt.cuda_strided import layout
@@ -81,6 +82,19 @@ class TestSums:
     def test_they_are_the_same_bits_in_any_order_of_threads(self, shape, axis):
         x = ownt.asarray(np.random.default_rng(2).standard_normal(shape).astype("float32")).to("simulated")
         assert len({run(order, lambda: ag.sum(x, axis).numpy().tobytes()) for order in ORDERS}) == 1
+
+    def test_more_numbers_than_kernels_can_count_are_left_to_the_reference(self):
+        def axes(shape, target):
+            pitch = 2 * (shape[1] + 8)  # rows do not follow each other
+            return kernels_cuda._axes(shape, (pitch, 2), 2, target)
+
+        assert axes((1 << 16, 65535), (1, 1)) == ([], [(1 << 16, (65543,)), (65535, (1,))])
+        assert axes((1 << 16, 1 << 16), (1, 1)) is None, "summed"
+        assert axes((1 << 16, 1 << 16), (1 << 16, 1 << 16)) is None, "kept"
+        assert kernels_cuda._axes((1 << 17, 1 << 16), (1 << 17, 2), 2, ()) == ([], [(1 << 33, (1,))]), "a line"
+        assert kernels_cuda._are_rows(*axes((1 << 29, 3), (3,)))
+        assert not kernels_cuda._are_rows(*axes((1 << 31, 3), (3,)))
+        assert not kernels_cuda._are_rows(*axes((3, 1 << 31), (1 << 31,)))
 
     def test_so_is_the_gradient_of_an_embedding(self):
         draw = np.random.default_rng(3)
