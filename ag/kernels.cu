@@ -43,7 +43,8 @@ struct Results {
   }
 };
 
-// Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts, stacks).
+// Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts,
+// stacks).
 template <int N>
 __device__ inline void sum_stretch(const real* x, long long row_stride, const Results& to, int rows, int width) {
   __shared__ Pack<N, wide> sums[256];

@@ -22,11 +22,11 @@ __device__ inline void copy_row(const real* from, real* to, int beta, int width)
 
 // A row of threads for each index.
 extern "C" __global__ void __launch_bounds__(256)
-look_up(const void* indices, bool in_64_bits, long long size, const real* table, real* out, int beta, int count,
+look_up(const void* indices, int kind, long long size, const real* table, real* out, int beta, int count,
         int width, bool packs) {
   const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
   if (row >= count) return;
-  const Indices all = {indices, in_64_bits, size};
+  const Indices all = {indices, kind, size};
   const long long index = all.raw(row);
   const real* from = all.has(index) ? table + index * width : nullptr;
   if (packs) copy_row<FULL>(from, out + row * width, beta, width);
@@ -48,10 +48,10 @@ struct Unsorted {
 
 // How often each digit comes in each tile, counts (digit, tile). Blocks: tiles, of one warp each.
 extern "C" __global__ void __launch_bounds__(32)
-count_digits(const void* indices, bool in_64_bits, int size, const int* keys, int* counts, int count, int tile,
+count_digits(const void* indices, int kind, int size, const int* keys, int* counts, int count, int tile,
              int shift) {
   __shared__ int found[DIGITS];
-  const Unsorted from = {{indices, in_64_bits, size}, keys, nullptr};
+  const Unsorted from = {{indices, kind, size}, keys, nullptr};
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) found[digit] = 0;
   __syncwarp();  // barrier kept: from wrong counts come places outside the arrays
   const int first = blockIdx.x * tile, end = min(first + tile, count);
@@ -85,10 +85,10 @@ extern "C" __global__ void __launch_bounds__(1024) add_counts_before(int* counts
 
 // Keys and positions in the order of a digit, those of one digit as they were. Blocks: tiles, of one warp each.
 extern "C" __global__ void __launch_bounds__(32)
-sort_by_digit(const void* indices, bool in_64_bits, int size, const int* keys, const int* positions, const int* counts,
+sort_by_digit(const void* indices, int kind, int size, const int* keys, const int* positions, const int* counts,
               int* sorted_keys, int* sorted_positions, int count, int tile, int shift) {
   __shared__ int next[DIGITS];
-  const Unsorted from = {{indices, in_64_bits, size}, keys, positions};
+  const Unsorted from = {{indices, kind, size}, keys, positions};
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) next[digit] = counts[digit * gridDim.x + blockIdx.x];
   __syncwarp();  // barrier kept: that ballots come between writing and reading does not order memory
   const int first = blockIdx.x * tile, end = min(first + tile, count);

@@ -1,27 +1,27 @@
-// cross_entropy: see loss.py, whose kernels these are. A row of logits is read once, by a warp or a block. A pitch is how
-// many numbers lie from one row to the next.
+// cross_entropy: see loss.py, whose kernels these are. A row of logits is read once, by a warp or a block. A pitch is
+// how many numbers lie from one row to the next.
 //
 // A target that is no class, which the op refuses, makes a loss of NaN: nothing is read outside the row.
 // (Four blocks at once, as in softmax.cu.)
+#include "indices.cuh"
 #include "rows.cuh"
 
-__device__ inline bool is_class(long long target, int width) { return target >= 0 && target < width; }
-
 // What a row with this target counts for.
-__device__ inline wide weight_of(const real* weight, long long target, int width) {
+__device__ inline wide weight_of(const real* weight, long long target, const Indices& classes) {
   if (!weight) return 1;
-  return is_class(target, width) ? widen(weight[target]) : wide(nanf(""));
+  return classes.has(target) ? widen(weight[target]) : wide(nanf(""));
 }
 
 extern "C" __global__ void __launch_bounds__(256, 4)
-row_losses(const real* logits, const long long* targets, const real* weight, long long ignore, wide smoothing,
+row_losses(const real* logits, const void* targets, int kind, const real* weight, long long ignore, wide smoothing,
            wide* out, int beta, wide* stats, int rows, int width, long long pitch) {
   const long long row = group_row();
   if (row >= rows) return;  // a whole group
   logits += row * pitch;
   const Exponentials all = exponentials(logits, width);
   const wide rest = log(all.sum);
-  const long long target = targets[row];
+  const Indices classes = {targets, kind, width};
+  const long long target = classes.raw(row);
   wide spread = 0;  // the losses of all classes, for smoothing
   if (smoothing != 0 && weight) {
     spread = sum_row([&](wide z, wide w) { return ((all.top - z) + rest) * w; }, width, logits, weight);
@@ -33,15 +33,15 @@ row_losses(const real* logits, const long long* targets, const real* weight, lon
   stats[row * 2 + 1] = rest;
   wide loss = 0;
   if (target != ignore) {
-    loss = is_class(target, width) ? (all.top - widen(logits[target])) + rest : wide(nanf(""));
-    loss *= weight_of(weight, target, width);
+    loss = classes.has(target) ? (all.top - widen(logits[target])) + rest : wide(nanf(""));
+    loss *= weight_of(weight, target, classes);
     if (smoothing != 0) loss = (1 - smoothing) * loss + smoothing * spread / width;
   }
   store(out + row, loss, beta);
 }
 
-// The slopes of a row whose target is at `chosen`, or at no place: out = factor (whole e^(z - top - rest) - at_target there
-// - even * weight), or without a weight - even.
+// The slopes of a row: factor (whole e^(z - top - rest) - even * weight), without a weight - even; less at_target for
+// the class at `chosen`, which may be at no place.
 struct Slopes {
   wide top, rest, factor, whole, at_target, even;
   int chosen;
@@ -75,15 +75,16 @@ struct Slopes {
 
 // `out` may be the logits.
 extern "C" __global__ void __launch_bounds__(256, 4)
-row_slopes(const wide* share, const real* logits, const long long* targets, const real* weight, const wide* stats,
+row_slopes(const wide* share, const real* logits, const void* targets, int kind, const real* weight, const wide* stats,
            long long ignore, wide smoothing, real* out, int beta, int rows, int width, long long pitch,
            long long out_pitch) {
   const long long row = group_row();
   if (row >= rows) return;
   logits += row * pitch, out += row * out_pitch;
-  const long long target = targets[row] == ignore ? 0 : targets[row];  // whatever it is, the share is 0
-  const int chosen = is_class(target, width) ? static_cast<int>(target) : -FULL;
-  const wide at_target = (1 - smoothing) * weight_of(weight, target, width), even = smoothing / width;
+  const Indices classes = {targets, kind, width};
+  const long long given = classes.raw(row), target = given == ignore ? 0 : given;  // whatever it is, the share is 0
+  const int chosen = classes.has(target) ? static_cast<int>(target) : -FULL;
+  const wide at_target = (1 - smoothing) * weight_of(weight, target, classes), even = smoothing / width;
   wide whole = 1;  // of what softmax is taken
   if (weight) {
     whole = at_target;
@@ -96,12 +97,14 @@ row_slopes(const wide* share, const real* logits, const long long* targets, cons
 
 // Sums over each block's rows: of losses, unless they are null, and of what the rows count for. Parts: (blocks, 2)
 extern "C" __global__ void __launch_bounds__(256, 4)
-sum_rows(const real* losses, const long long* targets, const real* weight, long long ignore, wide* parts, int rows,
+sum_rows(const real* losses, const void* targets, int kind, const real* weight, long long ignore, wide* parts, int rows,
          int width) {
+  const Indices classes = {targets, kind, width};
   wide sum = 0, count = 0;
   for (long long row = blockIdx.x * 256ll + threadIdx.x; row < rows; row += gridDim.x * 256ll) {
     if (losses) sum += widen(losses[row]);
-    if (targets[row] != ignore) count += weight_of(weight, targets[row], width);
+    const long long target = classes.raw(row);
+    if (target != ignore) count += weight_of(weight, target, classes);
   }
   sum = group_sum(sum), count = group_sum(count);
   if (threadIdx.x) return;
@@ -121,9 +124,11 @@ extern "C" __global__ void __launch_bounds__(256, 4) mean_loss(const wide* parts
 
 // parts: null unless g is to be divided by what the rows count for; each: whether there is a g for each row
 extern "C" __global__ void __launch_bounds__(256, 4)
-row_shares(const real* g, bool each, const long long* targets, long long ignore, const wide* parts, int count,
+row_shares(const real* g, bool each, const void* targets, int kind, long long ignore, const wide* parts, int count,
            real* out, int beta, int rows) {
   const wide whole = parts ? sum_parts(parts, 1, count) : wide(1);
   const long long row = blockIdx.x * 256ll + threadIdx.x;
-  if (row < rows) store(out + row, targets[row] == ignore ? wide(0) : widen(g[each ? row : 0]) / whole, beta);
+  if (row >= rows) return;
+  const bool ignored = Indices{targets, kind, 0}.raw(row) == ignore;
+  store(out + row, ignored ? wide(0) : widen(g[each ? row : 0]) / whole, beta);
 }

@@ -52,7 +52,9 @@ norm_of_pieces(const unsigned long long* table, int rows, int most, double order
 #pragma unroll
       for (int k = 0; k < decltype(places)::PACKS; k++) {
 #pragma unroll
-        for (int n = 0; n < decltype(places)::NUMBERS; n++) sums[n % 2] = norm.with(sums[n % 2], widen(packs.at[k].at[n]));
+        for (int n = 0; n < decltype(places)::NUMBERS; n++) {
+          sums[n % 2] = norm.with(sums[n % 2], widen(packs.at[k].at[n]));
+        }
       }
     };
     over_numbers(add, piece.at<const real>(0), piece.size);

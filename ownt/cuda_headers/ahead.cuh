@@ -34,8 +34,8 @@ __device__ inline Packs<N, COUNT, NumberAt<X>> load_packs(const X& from, const P
   return packs;
 }
 
-// each(places, packs of each input...) for the packs at i, i + step ... before `end`, in this order: COUNT at a time, then
-// half as many. An input is a pointer or Rows.
+// each(places, packs of each input...) for the packs at i, i + step ... before `end`, in this order: COUNT at a time,
+// then half as many. An input is a pointer or Rows.
 template <int N, int COUNT, class F, class... X>
 __device__ inline void over_packs(const F& each, int i, int end, int step, const X&... inputs) {
 #pragma unroll 1

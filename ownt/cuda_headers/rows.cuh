@@ -61,8 +61,8 @@ struct Larger {  // of a number and NaN the number, by one instruction
   __device__ wide operator()(wide a, wide b) const { return fmax(a, b); }
 };
 
-// The largest of numbers but NaN, and the sum of all their e^(x - largest), at one reading. The sum is NaN where a number
-// is NaN or +Inf. (It begins with the lowest finite number, from which -Inf may be subtracted.)
+// The largest of numbers but NaN, and the sum of all their e^(x - largest), at one reading. The sum is NaN where a
+// number is NaN or +Inf. (It begins with the lowest finite number, from which -Inf may be subtracted.)
 struct Exponentials {
   wide top = LOWEST, sum = 0;
 
