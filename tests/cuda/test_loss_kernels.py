@@ -153,3 +153,21 @@ def test_rows_too_many_or_too_wide_are_left_to_the_reference():
         assert _rows(np.empty(shape, "bool"), (1,)) is None  # memory that nobody touches
         assert not fits(*shape)
     assert _rows(np.empty((1 << 20, 3), "bool"), (1,)) == (1 << 20, 3)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("name", ["mish", "softplus", "elu"])
+def test_activations_of_what_overflows_and_of_what_is_near_0(name, dtype):
+    near = np.logspace(-4, 4, 99)
+    x = there([NAN, INF, -INF, 0, *near, *-near], dtype)
+
+    def run(x):
+        leaf = ag.param(x)
+        y = ag.registry[name](leaf)
+        y.backward(ownt.ones(y.shape, dtype=y.dtype.name).to(x.device))
+        return y.numpy().astype("float64"), leaf.grad.numpy().astype("float64")
+
+    wanted = by_references(lambda: run(Tensor(x.numpy().astype("float64"))))
+    for found, by_reference in zip(run(x), wanted, strict=True):  # of each number, not of the largest
+        digits = 1e-5 if dtype == "float32" else TOLERANCE[dtype] / 8
+        np.testing.assert_allclose(found, by_reference, digits, 1e-7, err_msg=name)
