@@ -7,14 +7,20 @@ struct Indices {
   int kind;  // the number of their dtype: see ownt/cuda_indices.py
   long long size;  // they are to be from 0 to size - 1
 
-  __device__ long long raw(long long i) const {
-    if (kind == 0) return as<long long>(i);
-    if (kind == 1) return as<int>(i);
-    if (kind == 2) return as<unsigned int>(i);
-    if (kind == 3) return as<unsigned short>(i);
-    if (kind == 4) return as<short>(i);
-    return kind == 5 ? as<unsigned char>(i) : as<signed char>(i);
+  // body(pointer to them): for several that are to be read at once
+  template <class F> __device__ void typed(F body) const {
+    if (kind == 0) body(static_cast<const long long*>(from));
+    else if (kind == 1) body(static_cast<const int*>(from));
+    else if (kind == 2) body(static_cast<const unsigned int*>(from));
+    else if (kind == 3) body(static_cast<const unsigned short*>(from));
+    else if (kind == 4) body(static_cast<const short*>(from));
+    else if (kind == 5) body(static_cast<const unsigned char*>(from));
+    else body(static_cast<const signed char*>(from));
   }
-  template <class T> __device__ T as(long long i) const { return static_cast<const T*>(from)[i]; }
+  __device__ long long raw(long long i) const {
+    long long found;
+    typed([&](const auto* all) { found = all[i]; });
+    return found;
+  }
   __device__ bool has(long long index) const { return index >= 0 && index < size; }
 };

@@ -19,7 +19,8 @@ INDICES = RANDOM.integers(0, 100, (40, 3))
 CALLS = {
     "cross_entropy": (lambda x, i: ag.cross_entropy(x, i.view((120,))[:40], ignore_index=3), (40, 100), "row_losses"),
     "cross_entropy of weights": (
-        lambda x, i: ag.cross_entropy(x, i.view((120,))[:40], 3, "mean", 0.1, ag.exp(x[0].detach())), (40, 100), "row_slopes",
+        lambda x, i: ag.cross_entropy(x, i.view((120,))[:40], 3, "mean", 0.1, ag.exp(x[0].detach())),
+        (40, 100), "row_slopes",
     ),
     "nll_loss": (lambda x, i: ag.nll_loss(x, i.view((120,))[:40]), (40, 100), "nll_backward"),
     "embedding": (lambda x, i: ag.embedding(i, x), (100, 8), "sort_by_digit"),
