@@ -1,4 +1,5 @@
 // Kernels that many ops share: see kernels.py.
+#include "ahead.cuh"
 #include "reduce.cuh"
 #include "strided.cuh"
 
@@ -44,34 +45,34 @@ struct Results {
   }
 };
 
-// Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts, stacks).
+// Sums of rows, of which each block takes a stretch and each thread up to FULL columns. Blocks: (columns, parts,
+// stacks).
 template <int N>
 __device__ inline void sum_stretch(const real* x, long long row_stride, const Results& to, int rows, int width) {
-  __shared__ wide sums[256 * N];
-  const int pack = blockIdx.x * blockDim.x + threadIdx.x, column = pack * N;
+  __shared__ Pack<N, wide> sums[256];
+  const int across = blockDim.x * N, left = blockIdx.x * across, column = left + threadIdx.x * N;
   const int first = rows * static_cast<long long>(blockIdx.y) / gridDim.y;
   const int end = rows * static_cast<long long>(blockIdx.y + 1) / gridDim.y;
-  wide sum[N] = {};
-  for (int row = first + threadIdx.y; column < width && row < end; row += blockDim.y) {
-    const Pack<N> values = load<N>(x + row * row_stride + column);
+  Pack<N, wide> sum = {};
+  auto add = [&](auto places, const auto& packs) {
 #pragma unroll
-    for (int i = 0; i < N; i++) sum[i] += widen(values.at[i]);
-  }
-  wide* mine = sums + (threadIdx.y * blockDim.x + threadIdx.x) * N;
+    for (int k = 0; k < decltype(places)::PACKS; k++) {
 #pragma unroll
-  for (int i = 0; i < N; i++) mine[i] = sum[i];
+      for (int i = 0; i < N; i++) sum.at[i] += widen(packs.at[k].at[i]);
+    }
+  };
+  if (column < width) over_packs<N>(add, first + threadIdx.y, end, blockDim.y, rows_of(x + column, row_stride));
+  sums[threadIdx.y * blockDim.x + threadIdx.x] = sum;
   __syncthreads();
-  if (threadIdx.y || column >= width) return;
-  for (int other = 1; other < blockDim.y; other++) {
-#pragma unroll
-    for (int i = 0; i < N; i++) sum[i] += mine[other * blockDim.x * N + i];
+  const long long results = (blockIdx.y * static_cast<long long>(gridDim.z) + blockIdx.z) * width;
+  for (int i = threadIdx.y * blockDim.x + threadIdx.x; i < across && left + i < width; i += blockDim.x * blockDim.y) {
+    wide whole = sums[i / N].at[i % N];
+    for (int row = 1; row < blockDim.y; row++) whole += sums[row * blockDim.x + i / N].at[i % N];
+    to.take(results + left + i, whole);
   }
-  const long long at = (blockIdx.y * static_cast<long long>(gridDim.z) + blockIdx.z) * width + column;
-#pragma unroll
-  for (int i = 0; i < N; i++) to.take(at + i, sum[i]);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 5)
 sum_rows(const real* x, long long stack_stride, long long row_stride, real* out, wide* sums, int beta, int rows,
          int width, bool packs) {
   const Results to = {out, sums, beta};
@@ -114,10 +115,13 @@ extern "C" __global__ void __launch_bounds__(1024)
 sum_parts(const wide* parts, real* out, wide* sums, int beta, int count, long long results) {
   __shared__ wide found[32][WARP];
   const long long at = blockIdx.x * static_cast<long long>(WARP) + threadIdx.x;
-  const int end = at < results ? count : 0, step = blockDim.y;
+  const int end = at < results ? count : 0;
   wide sum = 0;
-#pragma unroll 8  // blocks are few: many reads have to be on their way
-  for (int part = threadIdx.y; part < end; part += step) sum += parts[part * results + at];
+  auto add = [&](auto places, const auto& packs) {
+#pragma unroll
+    for (int k = 0; k < decltype(places)::PACKS; k++) sum += packs.at[k].at[0];
+  };
+  over_packs<1, 8>(add, threadIdx.y, end, blockDim.y, rows_of(parts + at, results));  // 8, since blocks are few
   found[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
   if (threadIdx.y || at >= results) return;

@@ -27,7 +27,9 @@ _sum_parts = _source.kernel("sum_parts")
 _WARP, _BLOCK = 32, THREADS
 _FEW = 1 << 10  # numbers that a warp adds up; of more a block makes a sum
 _BLOCKS = 1 << 10  # of all parts together, at most
-_LEAST = 16  # numbers that a thread adds up, at least, where work is cut into parts
+_LEAST, _LEAST_ROWS = 16, 4  # numbers, or rows, that a thread adds up, at least, where work is cut into parts
+_MOST = 1 << 30  # rows, columns and blocks that are counted in ints
+_COUNT = 1 << 32  # numbers along several axes, at most: see Place of strided.cuh
 _STACKS = 65535  # blocks along the second and third axis of a grid, at most
 
 strided(kernels.fill, _source.kernel("copy"))
@@ -107,6 +109,8 @@ def _(x: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
         return None
     of_rows = _are_rows(*axes)
     cut = _cut_rows(x, *axes) if of_rows else _cut_axes(*axes)
+    if cut.grid[0] >= _MOST:
+        return None
     parts = cut.grid[1]
     target = (y, None, out.beta) if y.dtype == x.dtype else (None, y, out.beta)
     work = scratch.workspace((parts, y.size), x, wide) if parts > 1 else None
@@ -121,7 +125,10 @@ def _(x: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
 
 @functools.lru_cache(1 << 12)
 def _axes(shape: Sizes, strides: Sizes, itemsize: int, target: Sizes) -> tuple[list[Axis], list[Axis]] | None:
-    """The axes of x that are kept, in their order, and those that are summed, in that of memory; None for too many."""
+    """The axes of x that are kept, in their order, and those that are summed, in that of memory.
+
+    None for too many, and for too many numbers along several that are kept or summed.
+    """
     target = (1,) * (len(shape) - len(target)) + target
     if any(stride % itemsize for stride in strides):
         return None
@@ -130,12 +137,18 @@ def _axes(shape: Sizes, strides: Sizes, itemsize: int, target: Sizes) -> tuple[l
     ]
     kept = merged([(size, stride) for size, stride, stays in axes if stays and size != 1])
     summed = merged(sorted([(size, stride) for size, stride, stays in axes if not stays], key=lambda axis: -axis[1][0]))
-    return None if along(kept) is None or along(summed) is None else (kept, summed)
+    fits = all(along(axes) is not None and (len(axes) == 1 or _count(axes) < _COUNT) for axes in (kept, summed))
+    return (kept, summed) if fits else None
+
+
+def _count(axes: list[Axis]) -> int:
+    return math.prod(size for size, _ in axes)
 
 
 def _are_rows(kept: list[Axis], summed: list[Axis]) -> bool:
     """Whether rows are added up, whose columns lie side by side: of a matrix, or of each of a stack of them."""
-    return len(summed) == 1 and 0 < len(kept) < 3 and kept[-1][1] == (1,) and (len(kept) == 1 or kept[0][0] <= _STACKS)
+    are = len(summed) == 1 and 0 < len(kept) < 3 and kept[-1][1] == (1,) and (len(kept) == 1 or kept[0][0] <= _STACKS)
+    return are and summed[0][0] < _MOST and kept[-1][0] < _MOST
 
 
 def _cut_rows(x: Any, kept: list[Axis], summed: list[Axis]) -> _Cut:
@@ -147,12 +160,12 @@ def _cut_rows(x: Any, kept: list[Axis], summed: list[Axis]) -> _Cut:
     across = min(_WARP, 1 << (lanes - 1).bit_length())
     down = min(_WARP, _BLOCK // across)
     tiles = -(-lanes // across)
-    parts = max(1, min(_BLOCKS // max(tiles * stacks, 1), rows // (down * _LEAST)))
+    parts = max(1, min(_BLOCKS // max(tiles * stacks, 1), rows // (down * _LEAST_ROWS)))
     return _Cut((tiles, parts, stacks), (across, down), (stack_stride, row_stride), (rows, width, packs))
 
 
 def _cut_axes(kept: list[Axis], summed: list[Axis]) -> _Cut:
-    results, count = (math.prod(size for size, _ in axes) for axes in (kept, summed))
+    results, count = _count(kept), _count(summed)
     lies = (*along(kept), *along(summed))  # type: ignore[misc]
     if count <= _FEW:
         return _Cut((-(-results // (_BLOCK // _WARP)), 1), (_WARP, _BLOCK // _WARP), lies, ())

@@ -11,6 +11,7 @@ from ownt import device as devices
 from ownt.cuda_source import CudaKernel, Launch
 
 WARP, BLOCK = 32, 256
+_MOST = 1 << 30  # rows, and numbers of one, that kernels count in ints
 _NARROW = 1 << 12  # bytes of a row that a warp reads; a wider one has a block
 _PACK, _MOST_WARPS = 16, 16  # of a row held in registers: bytes that are read together, warps of its group
 
@@ -18,6 +19,11 @@ _PACK, _MOST_WARPS = 16, 16  # of a row held in registers: bytes that are read t
 def block_of(row_bytes: int) -> tuple[int, int]:
     """Threads of a block, (of a row, rows)."""
     return (BLOCK, 1) if row_bytes > _NARROW else (WARP, BLOCK // WARP)
+
+
+def fits(rows: int, width: int) -> bool:
+    """Whether there are numbers, and not too many to a row, or rows, for kernels to count."""
+    return 0 < rows < _MOST and 0 < width < _MOST
 
 
 def group_of(row_bytes: int) -> tuple[int, int]:

@@ -31,12 +31,12 @@ extern "C" __global__ void silu_vjp(const real* g, const real* x, real* out, int
 }
 
 extern "C" __global__ void mish(const real* x, real* out, int beta, long long count) {
-  elementwise([](wide x) { return x * tanh(log_of_1_and_exp(x)); }, out, beta, count, x);
+  elementwise([](wide x) { return x * tanh_of_softplus(x); }, out, beta, count, x);
 }
 
 extern "C" __global__ void mish_vjp(const real* g, const real* x, real* out, int beta, long long count) {
   auto slope = [](wide g, wide x) {
-    const wide t = tanh(log_of_1_and_exp(x));
+    const wide t = tanh_of_softplus(x);
     return g * (t + x * (1 - t * t) * logistic(x));
   };
   elementwise(slope, out, beta, count, g, x);
@@ -52,15 +52,16 @@ extern "C" __global__ void leaky_relu_vjp(const real* g, const real* x, wide bel
 }
 
 extern "C" __global__ void elu(const real* x, wide alpha, real* out, int beta, long long count) {
-  elementwise([alpha](wide x) { return x > 0 ? x : alpha * expm1(x); }, out, beta, count, x);
+  elementwise([alpha](wide x) { return x > 0 ? x : alpha * power_of_e_less_1(x); }, out, beta, count, x);
 }
 
 extern "C" __global__ void elu_vjp(const real* g, const real* x, wide alpha, real* out, int beta, long long count) {
-  elementwise([alpha](wide g, wide x) { return x > 0 ? g : g * alpha * exp(x); }, out, beta, count, g, x);
+  elementwise([alpha](wide g, wide x) { return x > 0 ? g : g * alpha * power_of_e(x); }, out, beta, count, g, x);
 }
 
 extern "C" __global__ void softplus(const real* x, wide steep, wide threshold, real* out, int beta, long long count) {
-  auto value = [=](wide x) { return steep * x > threshold ? x : log_of_1_and_exp(steep * x) / steep; };
+  const wide flat = 1 / steep;
+  auto value = [=](wide x) { return steep * x > threshold ? x : log_of_1_and_exp(steep * x) * flat; };
   elementwise(value, out, beta, count, x);
 }
 

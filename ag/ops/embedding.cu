@@ -22,79 +22,120 @@ __device__ inline void copy_row(const real* from, real* to, int beta, int width)
 
 // A row of threads for each index.
 extern "C" __global__ void __launch_bounds__(256)
-look_up(const void* indices, bool in_64_bits, long long size, const real* table, real* out, int beta, int count,
+look_up(const void* indices, int kind, long long size, const real* table, real* out, int beta, int count,
         int width, bool packs) {
   const long long row = blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y;
   if (row >= count) return;
-  const Indices all = {indices, in_64_bits, size};
+  const Indices all = {indices, kind, size};
   const long long index = all.raw(row);
   const real* from = all.has(index) ? table + index * width : nullptr;
   if (packs) copy_row<FULL>(from, out + row * width, beta, width);
   else copy_row<1>(from, out + row * width, beta, width);
 }
 
+constexpr int OF_LANE = 16;  // keys that a lane reads before it needs the first
+
 // What is sorted: keys and positions as the last pass left them, or, before the first, indices as they stand.
 struct Unsorted {
   Indices indices;
   const int *keys, *positions;
 
-  // One past the last, for what is out of range.
-  __device__ int key(int i) const {
-    if (keys) return keys[i];
-    const long long index = indices.raw(i);
-    return indices.has(index) ? index : indices.size;
+  // body(i, key, position) for each of first ... end - 1 by a whole warp, of which lanes may have an i beyond. A lane keeps
+  // what it reads in shared memory, where it finds it by a number: in registers, all would be written out 16 times.
+  template <class F> __device__ void each(int first, int end, F body) const {
+    __shared__ int found[OF_LANE][WARP], stood[OF_LANE][WARP];
+    for (int start = first; start < end; start += OF_LANE * WARP) {
+      const int own = start + threadIdx.x;
+      if (keys) read(own, end, found, [&](int i) { return keys[i]; });
+      else indices.typed([&](const auto* all) { read(own, end, found, [&](int i) { return key_of(all[i]); }); });
+      read(own, end, stood, [&](int i) { return positions ? positions[i] : i; });
+#pragma unroll 1
+      for (int k = 0; k < OF_LANE && start + k * WARP < end; k++) {
+        body(own + k * WARP, found[k][threadIdx.x], stood[k][threadIdx.x]);
+      }
+    }
   }
+  template <class F> __device__ static void read(int own, int end, int (&to)[OF_LANE][WARP], F at) {
+    int here[OF_LANE];
+#pragma unroll
+    for (int k = 0; k < OF_LANE; k++) here[k] = own + k * WARP < end ? at(own + k * WARP) : 0;
+#pragma unroll
+    for (int k = 0; k < OF_LANE; k++) to[k][threadIdx.x] = here[k];
+  }
+  // One past the last, for what is out of range.
+  __device__ int key_of(long long index) const { return indices.has(index) ? index : indices.size; }
 };
 
 // How often each digit comes in each tile, counts (digit, tile). Blocks: tiles, of one warp each.
 extern "C" __global__ void __launch_bounds__(32)
-count_digits(const void* indices, bool in_64_bits, int size, const int* keys, int* counts, int count, int tile,
-             int shift) {
+count_digits(const void* indices, int kind, int size, const int* keys, int* counts, int count, int tile, int shift) {
   __shared__ int found[DIGITS];
-  const Unsorted from = {{indices, in_64_bits, size}, keys, nullptr};
+  const Unsorted from = {{indices, kind, size}, keys, nullptr};
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) found[digit] = 0;
   __syncwarp();  // barrier kept: from wrong counts come places outside the arrays
   const int first = blockIdx.x * tile, end = min(first + tile, count);
-  for (int i = first + threadIdx.x; i < end; i += WARP) atomicAdd(&found[from.key(i) >> shift & (DIGITS - 1)], 1);
+  from.each(first, end, [&](int i, int key, int) {
+    if (i < end) atomicAdd(&found[key >> shift & (DIGITS - 1)], 1);
+  });
   __syncwarp();  // barrier kept: from wrong counts come places outside the arrays
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) counts[digit * gridDim.x + blockIdx.x] = found[digit];
 }
 
-// In place of each count the sum of those before it. One block; each thread has a stretch.
-extern "C" __global__ void __launch_bounds__(1024) add_counts_before(int* counts, int count) {
-  __shared__ int of_warps[WARP];
-  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, each = (count + blockDim.x - 1) / blockDim.x;
-  const int first = min(count, static_cast<int>(threadIdx.x) * each), end = min(count, first + each);
-  int total = 0;
-  for (int i = first; i < end; i++) total += counts[i];
-  int before = total;  // with those of the lanes before
+// The sum of the values of a warp's lanes up to this one.
+__device__ inline int sum_up_to_lane(int value) {
+  const int lane = threadIdx.x % WARP;
   for (int apart = 1; apart < WARP; apart *= 2) {
-    const int other = __shfl_up_sync(ALL_LANES, before, apart);
-    if (lane >= apart) before += other;
+    const int other = __shfl_up_sync(ALL_LANES, value, apart);
+    if (lane >= apart) value += other;
   }
-  if (lane == WARP - 1) of_warps[warp] = before;
+  return value;
+}
+
+// In place of each count, of which there is a multiple of 4, the sum of those before it. One block; each warp has a
+// stretch and goes through it 16 bytes a lane at a time.
+extern "C" __global__ void __launch_bounds__(1024) add_counts_before(int* counts, int count) {
+  using Four = Pack<4, int>;
+  __shared__ int of_warps[WARP];
+  const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+  const int each = (count / 4 + warps - 1) / warps * 4, first = min(count, warp * each), end = min(count, first + each);
+  int total = 0;
+  for (int i = first + lane * 4; i < end; i += WARP * 4) {
+    const Four here = load<4>(counts + i);
+    total += here.at[0] + here.at[1] + here.at[2] + here.at[3];
+  }
+  total = warp_sum(total);
+  if (lane == 0) of_warps[warp] = total;
   __syncthreads();  // barrier kept: from wrong counts come places outside the arrays
-  before -= total;
+  int before = 0;
   for (int other = 0; other < warp; other++) before += of_warps[other];
-  for (int i = first; i < end; i++) {
-    const int here = counts[i];
-    counts[i] = before;
-    before += here;
+  for (int start = first; start < end; start += WARP * 4) {
+    const int i = start + lane * 4;
+    Four here = i < end ? load<4>(counts + i) : Four();
+    const int own = here.at[0] + here.at[1] + here.at[2] + here.at[3], up_to = sum_up_to_lane(own);
+    int sum = before + up_to - own;
+#pragma unroll
+    for (int n = 0; n < 4; n++) {
+      const int one = here.at[n];
+      here.at[n] = sum;
+      sum += one;
+    }
+    if (i < end) *reinterpret_cast<Four*>(counts + i) = here;
+    before += __shfl_sync(ALL_LANES, up_to, WARP - 1);
   }
 }
 
 // Keys and positions in the order of a digit, those of one digit as they were. Blocks: tiles, of one warp each.
 extern "C" __global__ void __launch_bounds__(32)
-sort_by_digit(const void* indices, bool in_64_bits, int size, const int* keys, const int* positions, const int* counts,
+sort_by_digit(const void* indices, int kind, int size, const int* keys, const int* positions, const int* counts,
               int* sorted_keys, int* sorted_positions, int count, int tile, int shift) {
   __shared__ int next[DIGITS];
-  const Unsorted from = {{indices, in_64_bits, size}, keys, positions};
+  const Unsorted from = {{indices, kind, size}, keys, positions};
   for (int digit = threadIdx.x; digit < DIGITS; digit += WARP) next[digit] = counts[digit * gridDim.x + blockIdx.x];
   __syncwarp();  // barrier kept: that ballots come between writing and reading does not order memory
   const int first = blockIdx.x * tile, end = min(first + tile, count);
   const unsigned int lanes_before = (1u << threadIdx.x) - 1;
-  for (int start = first; start < end; start += WARP) {
-    const int i = start + threadIdx.x, key = i < end ? from.key(i) : 0, digit = key >> shift & (DIGITS - 1);
+  from.each(first, end, [&](int i, int key, int position) {
+    const int digit = key >> shift & (DIGITS - 1);
     unsigned int alike = __ballot_sync(ALL_LANES, i < end);  // lanes with this digit
     for (int bit = 1; bit < DIGITS; bit *= 2) {
       const unsigned int ones = __ballot_sync(ALL_LANES, digit & bit);
@@ -104,11 +145,11 @@ sort_by_digit(const void* indices, bool in_64_bits, int size, const int* keys, c
     __syncwarp();  // barrier kept: two in one place leave another empty, and what is read there is no position
     if (i < end) {
       sorted_keys[at] = key;
-      sorted_positions[at] = positions ? positions[i] : i;
+      sorted_positions[at] = position;
       if (before == 0) next[digit] += __popc(alike);
     }
     __syncwarp();  // barrier kept: likewise
-  }
+  });
 }
 
 // Sorted keys (count) cut into pieces.

@@ -22,11 +22,15 @@ def embedding_kernel(indices: Any, w: Any, *, out: Out) -> None:
 def embedding_vjp(g: Any, indices: Any, *, out: Out) -> None:
     """out[i] += the sum of the rows of g that came from i. Adds, always: the slot is zeroed first.
 
-    Sorted, so that each row of the table is added to once, in one order. Shapes: g (N, C), indices (N,)
+    Sorted, so that each row of the table is added to once, in one order; but on a GPU, whose reduceat takes differences
+    of one long sum. Shapes: g (N, C), indices (N,)
     """
     if not indices.size:
         return
     xp = devices.module(g)
+    if devices.of(g) is not devices.cpu:
+        xp.add.at(out.array, indices, g)
+        return
     order = xp.argsort(indices, kind="stable")
     found = indices[order]
     first = xp.flatnonzero(xp.concatenate([xp.ones(1, bool), found[1:] != found[:-1]]))

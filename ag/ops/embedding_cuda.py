@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ag.ops.embedding import embedding_kernel, embedding_vjp
-from ownt import Tensor, scratch
+from ownt import Tensor, cuda_indices, scratch
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.calls import in_order
@@ -25,7 +25,6 @@ _WARP, _BLOCK = 32, 256
 _DIGIT_BITS = 8
 _TILE, _TILES = 512, 512  # positions that a warp sorts at least, and such tiles at most
 _PIECE, _PIECES, _PART_NUMBERS = 16, 1024, 1 << 21  # rows of a piece at least; pieces, and numbers kept, at most
-_INDICES = (dtypes.int64, dtypes.int32)
 
 
 @embedding_kernel.on("cuda", *_source.dtypes)
@@ -38,7 +37,7 @@ def _(indices: Any, table: Any, *, out: Out) -> tuple[Callable[..., None], tuple
     across = min(_WARP, 1 << (lanes - 1).bit_length())
     block = across, _BLOCK // across
     launch = _look_up.launch(devices.of(y), y.dtype, -(-indices.size // block[1]), block)
-    return launch, (indices, _is_64(indices), size, table, y, out.beta, indices.size, width, packs)
+    return launch, (*cuda_indices.given(indices), size, table, y, out.beta, indices.size, width, packs)
 
 
 @embedding_vjp.on("cuda", *_source.dtypes)
@@ -67,14 +66,10 @@ def _(g: Any, indices: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | 
 
 def _fits(indices: Any, *arrays: Any) -> bool:
     """Whether all lie in one run, and kernels know such indices."""
-    known = indices.dtype in _INDICES and indices.size < 1 << 31
+    known = cuda_indices.known(indices) and indices.size < 1 << 31
     return (
         known and all(array.flags.c_contiguous and array.shape[-1] for array in arrays) and indices.flags.c_contiguous
     )
-
-
-def _is_64(indices: Any) -> bool:
-    return indices.dtype == dtypes.int64
 
 
 def _lanes(width: int, *arrays: Any) -> tuple[bool, int]:
@@ -106,7 +101,7 @@ def _sort(indices: Any, size: int, dtype: Any) -> _Sort:
     counting = _count_digits.launch(device, dtype, tiles, _WARP)
     adding = _add_counts_before.launch(device, dtype, 1, 1024)
     sorting = _sort_by_digit.launch(device, dtype, tiles, _WARP)
-    given, sizes = (indices, _is_64(indices), size), (count, tile)
+    given, sizes = (*cuda_indices.given(indices), size), (count, tile)
     keys = positions = None
     calls: list[tuple[Callable[..., None], tuple]] = []
     for number, shift in enumerate(range(0, max(1, size.bit_length()), _DIGIT_BITS)):

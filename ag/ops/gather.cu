@@ -3,10 +3,10 @@
 #include "along.cuh"
 #include "indices.cuh"
 
-extern "C" __global__ void gather(const real* x, Axes x_strides, long long along, const void* index, bool in_64_bits,
+extern "C" __global__ void gather(const real* x, Axes x_strides, long long along, const void* index, int kind,
                                   long long size, Axes index_strides, real* out, Axes out_strides, int beta,
                                   Axes sizes) {
-  const Indices all = {index, in_64_bits, size};
+  const Indices all = {index, kind, size};
   const long long threads = gridDim.x * static_cast<long long>(blockDim.x), count = sizes.count();
   for (long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; i < count; i += threads) {
     const Place place(i, sizes);
@@ -19,9 +19,9 @@ extern "C" __global__ void gather(const real* x, Axes x_strides, long long along
 // A thread for each line along the axis, of which no two add to the same elements: in the order of the line. Adds to what
 // is there.
 extern "C" __global__ void gather_vjp(const real* g, Axes g_strides, long long g_along, const void* index,
-                                      bool in_64_bits, long long size, Axes index_strides, long long index_along,
+                                      int kind, long long size, Axes index_strides, long long index_along,
                                       wide* out, Axes out_strides, long long out_along, Axes lines, int length) {
-  const Indices all = {index, in_64_bits, size};
+  const Indices all = {index, kind, size};
   const long long threads = gridDim.x * static_cast<long long>(blockDim.x), count = lines.count();
   for (long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; i < count; i += threads) {
     const Place place(i, lines);

@@ -10,9 +10,9 @@ from ag import kernels
 from ag.along_cuda import cut
 from ag.ops.gather import argtopk_kernel, gather_kernel, gather_vjp
 from ag.ops.reduce import kept_shape
+from ownt import cuda_indices, scratch
 from ownt import device as devices
 from ownt import dtype as dtypes
-from ownt import scratch
 from ownt.calls import in_order
 from ownt.cuda_elementwise import THREADS
 from ownt.cuda_source import Source
@@ -31,11 +31,11 @@ _MOST_ROUNDS = 1 << 8  # of a search for the first k
 def _(x: Any, axis: int, index: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
     y = out.array
     found = layout(y, _first(x, axis, index.shape), index)
-    if found is None or not _known(index) or x.dtype != y.dtype:
+    if found is None or not cuda_indices.known(index) or x.dtype != y.dtype:
         return None
     y_strides, x_strides, index_strides = found.strides
     launch = _gather.launch(devices.of(y), y.dtype, min(_BLOCKS, -(-y.size // THREADS)), THREADS)
-    given = index, index.dtype == dtypes.int64, x.shape[axis]
+    given = *cuda_indices.given(index), x.shape[axis]
     return launch, (x, x_strides, _along(x, axis), *given, index_strides, y, y_strides, out.beta, found.sizes)
 
 
@@ -46,12 +46,12 @@ def _(g: Any, axis: int, index: Any, *, out: Out) -> tuple[Callable[..., None], 
     total = out.tensor if g.dtype == wide else scratch.workspace(out.array.shape, g, wide)
     sums = total.array
     found = layout(*(_first(array, axis, index.shape) for array in (g, index, sums)))
-    if found is None or not _known(index) or g.dtype != out.array.dtype:
+    if found is None or not cuda_indices.known(index) or g.dtype != out.array.dtype:
         return None
     g_strides, index_strides, strides = found.strides
     blocks = min(_BLOCKS, -(-math.prod(found.sizes) // THREADS))
     launch = _gather_vjp.launch(devices.of(g), g.dtype, blocks, THREADS)
-    given = index, index.dtype == dtypes.int64, sums.shape[axis], index_strides, _along(index, axis)
+    given = *cuda_indices.given(index), sums.shape[axis], index_strides, _along(index, axis)
     there = sums, strides, _along(sums, axis), found.sizes, index.shape[axis]
     adding = launch, (g, g_strides, _along(g, axis), *given, *there)
     if total is out.tensor:
@@ -81,8 +81,3 @@ def _first(array: Any, axis: int, shape: Sizes) -> Any:
 
 def _along(array: Any, axis: int) -> int:
     return array.strides[axis] // array.itemsize
-
-
-def _known(index: Any) -> bool:
-    """Whether kernels know such indices."""
-    return index.dtype in (dtypes.int64, dtypes.int32)

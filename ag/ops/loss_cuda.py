@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ag.ops.loss import mean_loss_kernel, row_loss_kernel, row_loss_vjp, row_share_kernel
+from ownt import cuda_indices, scratch
 from ownt import device as devices
-from ownt import scratch
 from ownt.calls import in_order
-from ownt.cuda_rows import BLOCK, launch
+from ownt.cuda_rows import BLOCK, fits, launch
 from ownt.cuda_source import Source
-from ownt.dtype import int64, wide
+from ownt.dtype import wide
 from ownt.kernel import Out
 from ownt.tensor import Tensor
 
@@ -30,7 +30,7 @@ _ROWS = 2048  # of a block that adds them up, if there are many
 def _fits(targets: Any, weight: Any, dtype: Any, *arrays: Any) -> bool:
     """Whether arrays lie in one run of bytes each, and the weights are of the element type."""
     return (
-        targets.dtype == int64
+        cuda_indices.known(targets)
         and (weight is None or weight.dtype == dtype)
         and all(array is None or array.flags.c_contiguous for array in (targets, weight, *arrays))
     )
@@ -46,11 +46,12 @@ def _pitches(*matrices: Any) -> tuple[int, ...] | None:
 @row_loss_kernel.on("cuda", *_source.dtypes)
 def _(logits: Any, targets: Any, weight: Any, ignore: int, smoothing: float, *, out: Out, stats: Out) -> Bound:
     pitches = _pitches(logits)
-    fits = _fits(targets, weight, logits.dtype, out.array, stats.array)
-    if stats.beta or not logits.size or pitches is None or not fits:
+    lies = _fits(targets, weight, logits.dtype, out.array, stats.array)
+    if stats.beta or pitches is None or not lies or not fits(*logits.shape):
         return None
-    arguments = (logits, targets, weight, ignore, smoothing, out.array, out.beta, stats.array, *logits.shape, *pitches)
-    return launch(_losses, logits, *logits.shape), arguments
+    given = logits, *cuda_indices.given(targets), weight, ignore, smoothing
+    there = out.array, out.beta, stats.array, *logits.shape, *pitches
+    return launch(_losses, logits, *logits.shape), (*given, *there)
 
 
 @row_loss_vjp.on("cuda", *_source.dtypes)
@@ -58,10 +59,10 @@ def _(
     share: Any, logits: Any, targets: Any, weight: Any, stats: Any, ignore: int, smoothing: float, *, out: Out
 ) -> Bound:
     pitches = _pitches(logits, out.array)
-    if not logits.size or pitches is None or not _fits(targets, weight, logits.dtype, share, stats):
+    if not fits(*logits.shape) or pitches is None or not _fits(targets, weight, logits.dtype, share, stats):
         return None
     there = out.array, out.beta, *logits.shape, *pitches
-    arguments = (share, logits, targets, weight, stats, ignore, smoothing, *there)
+    arguments = (share, logits, *cuda_indices.given(targets), weight, stats, ignore, smoothing, *there)
     return launch(_slopes, logits, *logits.shape), arguments
 
 
@@ -81,7 +82,7 @@ def _(g: Any, targets: Any, weight: Any, ignore: int, mean: bool, *, out: Out) -
     parts, adding = _summed(g, None, targets, weight, ignore) if mean else (None, None)
     share = _shares.launch(devices.of(g), g.dtype, -(-targets.size // BLOCK), BLOCK)
     work, count = (None, 0) if parts is None else (parts.array, len(parts.array))
-    last = share, (g, g.ndim > 0, targets, ignore, work, count, out.array, out.beta, targets.size)
+    last = share, (g, g.ndim > 0, *cuda_indices.given(targets), ignore, work, count, out.array, out.beta, targets.size)
     return last if adding is None else in_order(adding, last)
 
 
@@ -91,4 +92,5 @@ def _summed(like: Any, losses: Any, targets: Any, weight: Any, ignore: int) -> t
     parts = scratch.workspace((blocks, 2), like, wide(like.dtype))
     adding = _sum_rows.launch(devices.of(like), like.dtype, blocks, BLOCK)
     width = 0 if weight is None else weight.size
-    return parts, (adding, (losses, targets, weight, ignore, parts.array, targets.size, width))
+    given = losses, *cuda_indices.given(targets), weight, ignore
+    return parts, (adding, (*given, parts.array, targets.size, width))

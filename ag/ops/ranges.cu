@@ -2,10 +2,10 @@
 #include "common.cuh"
 #include "indices.cuh"
 
-extern "C" __global__ void first_out_of_range(const void* indices, bool in_64_bits, long long least,
+extern "C" __global__ void first_out_of_range(const void* indices, int kind, long long least,
                                               long long size, bool ignores, long long ignored, long long* out,
                                               long long count) {
-  const Indices all = {indices, in_64_bits, size};
+  const Indices all = {indices, kind, size};
   const long long threads = gridDim.x * static_cast<long long>(blockDim.x);
   for (long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; i < count; i += threads) {
     const long long index = all.raw(i);

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ag.ops.ranges import range_kernel
+from ownt import cuda_indices
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.cuda_elementwise import THREADS
@@ -22,10 +23,9 @@ _MOST = (1 << 31) - 1  # indices of which can be said where they are
 def _(
     indices: Any, least: int, size: int, ignored: int | None, *, out: Out
 ) -> tuple[Callable[..., None], tuple] | None:
-    known = indices.dtype in (dtypes.int64, dtypes.int32) and indices.size < _MOST
-    if not (known and indices.flags.c_contiguous):
+    if not (cuda_indices.known(indices) and indices.size < _MOST and indices.flags.c_contiguous):
         return None
     grid = min(_BLOCKS, -(-indices.size // THREADS))
     launch = _first_out_of_range.launch(devices.of(indices), dtypes.float32, grid, THREADS)
-    given = ignored is not None, ignored or 0
-    return launch, (indices, indices.dtype == dtypes.int64, least, size, *given, out.array, indices.size)
+    bounds = least, size, ignored is not None, ignored or 0
+    return launch, (*cuda_indices.given(indices), *bounds, out.array, indices.size)

@@ -15,14 +15,14 @@ struct Along {  // indices for one axis
 };
 
 // out = the row that the indices at a place mean together, -1 if there is none. Axes that have no indices have size 0.
-extern "C" __global__ void row_numbers(const void* first, bool first_in_64_bits, Axes first_strides,
-                                       long long first_size, const void* second, bool second_in_64_bits,
+extern "C" __global__ void row_numbers(const void* first, int first_kind, Axes first_strides,
+                                       long long first_size, const void* second, int second_kind,
                                        Axes second_strides, long long second_size, const void* third,
-                                       bool third_in_64_bits, Axes third_strides, long long third_size, long long* out,
+                                       int third_kind, Axes third_strides, long long third_size, long long* out,
                                        Axes sizes) {
-  const Along axes[3] = {{{first, first_in_64_bits, first_size}, first_strides},
-                         {{second, second_in_64_bits, second_size}, second_strides},
-                         {{third, third_in_64_bits, third_size}, third_strides}};
+  const Along axes[3] = {{{first, first_kind, first_size}, first_strides},
+                         {{second, second_kind, second_size}, second_strides},
+                         {{third, third_kind, third_size}, third_strides}};
   const long long threads = gridDim.x * static_cast<long long>(blockDim.x), count = sizes.count();
   for (long long i = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x; i < count; i += threads) {
     const Place place(i, sizes);

@@ -8,6 +8,7 @@ from typing import Any
 
 from ag.ops.embedding import embedding_kernel, embedding_vjp
 from ag.ops.shape import index_kernel, index_vjp
+from ownt import cuda_indices
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt.calls import Call, Calls
@@ -20,13 +21,12 @@ from ownt.tensor import Tensor
 _source = Source(__file__)
 _row_numbers = _source.kernel("row_numbers")
 _MOST = 3  # arrays of indices that it takes
-_INDICES = (dtypes.int64, dtypes.int32)
 
 
 def _indices(key: tuple[Any, ...]) -> list[Any] | None:
     """The arrays in a key that has up to three of them for the first axes, and takes all of the others; else None."""
     parts = [part for part in key if part is not Ellipsis]
-    arrays = [part for part in parts if devices.is_array(part) and part.dtype in _INDICES]
+    arrays = [part for part in parts if devices.is_array(part) and cuda_indices.known(part)]
     rest = parts[len(arrays) :]
     first = all(part is array for part, array in zip(parts, arrays, strict=False))
     if not first or not 0 < len(arrays) <= _MOST or key[0] is Ellipsis or any(part != slice(None) for part in rest):
@@ -47,9 +47,9 @@ def _rows(calls: Calls, table: Any, key: tuple[Any, ...]) -> tuple[Tensor, int, 
         return None
     given: list[Any] = []
     for array, strides, size in zip(found, lies.strides[1:], sizes, strict=True):
-        given += (array, array.dtype == dtypes.int64, strides, size)
+        given += (*cuda_indices.given(array), strides, size)
     for _ in range(_MOST - len(found)):
-        given += (None, True, lies.sizes, 0)
+        given += (None, 0, lies.sizes, 0)
     launch = _row_numbers.launch(devices.of(table), table.dtype, blocks(numbers.array), THREADS)
     calls.add(launch, *given, numbers.array, lies.sizes)
     return numbers.view((numbers.size,)), math.prod(sizes), width

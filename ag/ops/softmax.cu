@@ -43,9 +43,11 @@ extern "C" __global__ void __launch_bounds__(256, 4)
 logsumexp_forward(const real* x, real* out, int beta, int rows, int width) {
   const long long row = group_row();
   if (row >= rows) return;
-  const Exponentials all = exponentials(x + row * width, width);
-  // Inf of Inf, whose difference from itself is NaN
-  if (threadIdx.x == 0) store(out + row, isinf(all.top) ? all.top : all.top + log(all.sum), beta);
+  x += row * width;
+  const Exponentials all = exponentials(x, width);
+  wide value = all.top + log(all.sum);
+  if (isinf(all.top)) value = sum_row([](wide x) { return fabs(x); }, width, x);  // Inf of Inf, but NaN if there is one
+  if (threadIdx.x == 0) store(out + row, value, beta);
 }
 
 // g and y are of rows.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ag.ops import softmax
-from ownt.cuda_rows import launch
+from ownt.cuda_rows import fits, launch
 from ownt.cuda_source import CudaKernel, Source
 from ownt.kernel import Kernel, Out
 
@@ -23,14 +23,13 @@ _logsumexp_vjp = _source.kernel("logsumexp_backward")
 
 def _rows(x: Any, axes: tuple[int, ...], *others: Any) -> tuple[int, int] | None:
     """How many rows x has and how wide they are, if `axes` are the last and all arrays lie in one run of bytes; None
-    if not, or if there are no numbers.
+    if not, or if there are no numbers or too many.
     """
     first = min(axes, default=x.ndim)
     between = any(size > 1 for axis, size in enumerate(x.shape) if axis > first and axis not in axes)
-    if between or not x.size or not all(array.flags.c_contiguous for array in (x, *others)):
-        return None
-    width = math.prod(x.shape[first:])
-    return x.size // width, width
+    shape = math.prod(x.shape[:first]), math.prod(x.shape[first:])
+    contiguous = all(array.flags.c_contiguous for array in (x, *others))
+    return shape if contiguous and not between and fits(*shape) else None
 
 
 def _along_an_axis(kernel: Kernel, code: CudaKernel) -> None:

@@ -19,6 +19,9 @@ _source = Source(__file__)
 _of_pieces = _source.kernel("norm_of_pieces")
 _of_parts = _source.kernel("norm_of_parts")
 
+_MOST = 1 << 15  # numbers of a piece: a search in the table and a reduction cost as much as reading some thousands
+_JOINING = 1024  # threads of the one block that joins what pieces contribute
+
 
 def _tables(grads: Sequence[Any]) -> dict[DType, Table] | None:
     """A table for each dtype; None unless all lie in one run of bytes each."""
@@ -30,7 +33,7 @@ def _tables(grads: Sequence[Any]) -> dict[DType, Table] | None:
         found = columns(group)
         if found is None or dtype.name not in _source.dtypes:
             return None
-        made[dtype] = table(devices.of(group[0]), found)
+        made[dtype] = table(devices.of(group[0]), found, _MOST)
     return made
 
 
@@ -47,7 +50,7 @@ def _(grads: tuple[Any, ...], order: float, *, out: Out) -> tuple[Callable[..., 
         launch = _of_pieces.launch(place, dtype, made.pieces, THREADS)
         calls.append((launch, (*made.arguments, order, parts.array[first:])))
         first += made.pieces
-    join = _of_parts.launch(place, next(iter(tables), out.array.dtype), 1, THREADS)
+    join = _of_parts.launch(place, next(iter(tables), out.array.dtype), 1, _JOINING)
     return in_order(*calls, (join, (parts.array, count, order, out.array)))
 
 

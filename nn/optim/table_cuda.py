@@ -11,12 +11,14 @@ from ownt import dtype as dtypes
 from ownt.cuda_source import CudaKernel
 from ownt.kernel import Kernel, Out
 
-MOST = 1 << 13  # numbers of a piece, which a block works on
+MOST = 1 << 13  # numbers of a piece, which a block works on, of what an optimizer updates
 THREADS = 256
 
 
 class Table(NamedTuple):
     """Arrays by their addresses, a row for each parameter: its last piece, its size, where it begins, its arrays.
+
+    most: numbers of a piece
 
     Its memory is its own and never written again: launches that were recorded may go on reading it.
     """
@@ -24,32 +26,36 @@ class Table(NamedTuple):
     array: Any
     rows: int
     pieces: int
+    most: int
 
     @property
     def arguments(self) -> tuple[Any, int, int]:
         """What kernels take."""
-        return self.array, self.rows, MOST
+        return self.array, self.rows, self.most
 
 
-def table(place: devices.Device, found: Sequence[Any]) -> Table:
-    """A table of columns on a device, the one from before if nothing has changed; None is a column of no arrays."""
+def table(place: devices.Device, found: Sequence[Any], most: int) -> Table:
+    """A table of columns on a device, the one from before if nothing has changed; None is a column of no arrays.
+
+    most: numbers of a piece
+    """
     first = found[0]
-    addresses = [part and part.addresses for part in found]
-    if first.table is None or first.table[0] != addresses:
-        first.table = addresses, _made(place, first.sizes, addresses)
+    given = most, [part and part.addresses for part in found]
+    if first.table is None or first.table[0] != given:
+        first.table = given, _made(place, first.sizes, *given)
     return first.table[1]
 
 
-def _made(place: devices.Device, sizes: tuple[int, ...], addresses: list[Any]) -> Table:
+def _made(place: devices.Device, sizes: tuple[int, ...], most: int, addresses: list[Any]) -> Table:
     xp = devices.cpu.xp
     values = xp.zeros((len(sizes), 3 + len(addresses)), "uint64")
-    values[:, 0] = xp.cumsum([-(-size // MOST) for size in sizes])
+    values[:, 0] = xp.cumsum([-(-size // most) for size in sizes])
     values[:, 1] = sizes
     values[1:, 2] = xp.cumsum(sizes[:-1])
     for i, each in enumerate(addresses):
         if each is not None:
             values[:, 3 + i] = each
-    return Table(place.bring(values), len(sizes), int(values[-1, 0]))
+    return Table(place.bring(values), len(sizes), int(values[-1, 0]), most)
 
 
 def rule_of(kernel: Kernel, code: CudaKernel, *names: str) -> None:
@@ -70,7 +76,7 @@ def rule_of(kernel: Kernel, code: CudaKernel, *names: str) -> None:
         if found is None or not _fit(found, dtype) or needs_position != (position is not None):
             return None
         place = devices.of(grads[0])
-        made = table(place, found)
+        made = table(place, found, MOST)
         return code.launch(place, dtype, made.pieces, THREADS), (*made.arguments, numbers, position, *flags)
 
 

@@ -9,7 +9,13 @@ __device__ inline wide logistic(wide x) {
 }
 
 // ln(1 + e^x), likewise; NaN of NaN
-__device__ inline wide log_of_1_and_exp(wide x) { return (x < 0 ? wide(0) : x) + log1p(exp(-fabs(x))); }
+__device__ inline wide log_of_1_and_exp(wide x) { return (x < 0 ? wide(0) : x) + log_of_1_and(power_of_e(-fabs(x))); }
+
+// tanh(ln(1 + e^x)), which is e (e + 2) / (e (e + 2) + 2), e = e^x, likewise
+__device__ inline wide tanh_of_softplus(wide x) {
+  const wide e = power_of_e(-fabs(x)), above = x < 0 ? e * (e + 2) : 1 + 2 * e;
+  return quotient(above, above + (x < 0 ? wide(2) : 2 * e * e));
+}
 
 // The density of a standard normal Z at x
 __device__ inline wide normal_density(wide x) {

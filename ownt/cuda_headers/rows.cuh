@@ -1,62 +1,87 @@
 // Rows of numbers, each gone through by a group of threads: those of a block along x; see ownt/cuda_rows.py.
 #pragma once
-#include "elementwise.cuh"
+#include "ahead.cuh"
 #include "fast.cuh"
 #include "reduce.cuh"
 
 // The row that is this thread's group's.
 __device__ inline long long group_row() { return blockIdx.x * static_cast<long long>(blockDim.y) + threadIdx.y; }
 
-template <int N> struct Count { static constexpr int value = N; };
-
-// each(Count<N>(), c) for the numbers c ... c + N - 1 of a row, until all `width` were given to a thread of the group:
-// FULL at a time where 16-byte boundaries of all these rows are at the same numbers, one by one before and after.
+// each(places, packs of each input...) until all `width` numbers of a row were given to a thread of the group: packs of
+// FULL where 16-byte boundaries of these rows, and of the one at `lies`, are at the same numbers, one by one before and
+// after. A thread's numbers are in ascending order but for those; which they are depends on width and boundaries alone.
 template <class F, class... P>
-__device__ inline void over_row(F each, int width, const real* first, const P*... others) {
-  const unsigned long long address = reinterpret_cast<unsigned long long>(first);
-  const bool alike = (((address ^ reinterpret_cast<unsigned long long>(others)) | ... | 0ull) & 15) == 0;
+__device__ inline void over_row(const F& each, int width, const real* lies, const P*... inputs) {
+  const unsigned long long address = reinterpret_cast<unsigned long long>(lies);
+  const bool alike = (((address ^ reinterpret_cast<unsigned long long>(inputs)) | ... | 0ull) & 15) == 0;
   const int to_boundary = (0 - address) % 16 / sizeof(real);
   const int head = alike && to_boundary < width ? to_boundary : width;
   const int tail = head + (width - head) / FULL * FULL;
-  for (int c = head + threadIdx.x * FULL; c < tail; c += blockDim.x * FULL) each(Count<FULL>(), c);
-  for (int i = threadIdx.x; i < head + width - tail; i += blockDim.x) each(Count<1>(), i < head ? i : i - head + tail);
+  over_packs<FULL>(each, head + threadIdx.x * FULL, tail, blockDim.x * FULL, inputs...);
+  for (int i = threadIdx.x; i < head + width - tail; i += blockDim.x) {
+    const Places<1, 1> place = {i < head ? i : i - head + tail, 0};
+    each(place, load_packs(inputs, place)...);
+  }
 }
 
 // out[c] = function(inputs[c]...) along a row, added to what is there if beta is 1. `out` may be one of the inputs.
 template <class F, class... P>
 __device__ inline void map_row(F function, real* out, int beta, int width, const P*... inputs) {
-  over_row([&](auto n, int c) { elementwise_pack<decltype(n)::value>(function, out, beta, c, inputs...); }, width, out,
-           inputs...);
+  over_row(
+      [&](auto places, const auto&... packs) {
+        constexpr int N = decltype(places)::NUMBERS;
+#pragma unroll
+        for (int k = 0; k < decltype(places)::PACKS; k++) {
+          wide values[N];
+          auto apply = [&](const auto&... given) {
+#pragma unroll
+            for (int i = 0; i < N; i++) values[i] = function(given.at[i]...);
+          };
+          apply(widen(packs.at[k])...);
+          store<N>(out + places[k], values, beta);
+        }
+      },
+      width, out, inputs...);
 }
 
 // The sum of function(inputs[c]...) along a row, for all threads of the group.
-template <class F, class... P> __device__ inline wide sum_row(F function, int width, const P*... inputs) {
+template <class F, class P, class... Q>
+__device__ inline wide sum_row(F function, int width, const P* first, const Q*... others) {
   wide sum = 0;
   over_row(
-      [&](auto n, int c) {
-        constexpr int N = decltype(n)::value;
-        auto add = [&](const auto&... packs) {
+      [&](auto places, const auto&... packs) {
 #pragma unroll
-          for (int i = 0; i < N; i++) sum += function(packs.at[i]...);
-        };
-        add(widen(load<N>(inputs + c))...);
+        for (int k = 0; k < decltype(places)::PACKS; k++) {
+          auto add = [&](const auto&... values) {
+#pragma unroll
+            for (int i = 0; i < decltype(places)::NUMBERS; i++) sum += function(values.at[i]...);
+          };
+          add(widen(packs.at[k])...);
+        }
       },
-      width, inputs...);
+      width, first, first, others...);
   return group_sum(sum);
 }
 
-// The largest of numbers and the sum of their e^(x - largest), at one reading. NaN of NaN, and where one is infinite.
-// (It begins with the lowest finite number, from which -Inf may be subtracted.)
+struct Larger {  // of a number and NaN the number, by one instruction
+  __device__ wide operator()(wide a, wide b) const { return fmax(a, b); }
+};
+
+// The largest of numbers but NaN, and the sum of all their e^(x - largest), at one reading. The sum is NaN where a
+// number is NaN or +Inf. (It begins with the lowest finite number, from which -Inf may be subtracted.)
 struct Exponentials {
   wide top = LOWEST, sum = 0;
 
-  template <int N> __device__ void add(const Pack<N, wide>& pack) {
+  template <int N, int COUNT> __device__ void add(const Packs<N, COUNT, real>& packs) {
+    Pack<N, wide> values[COUNT];
     wide larger = top, added = 0;
 #pragma unroll
-    for (int i = 0; i < N; i++) larger = Max()(larger, pack.at[i]);
+    for (int k = 0; k < COUNT; k++) values[k] = widen(packs.at[k]);
 #pragma unroll
-    for (int i = 0; i < N; i++) added += power_of_e(pack.at[i] - larger);
-    sum = sum * exp(top - larger) + added;
+    for (int i = 0; i < N * COUNT; i++) larger = Larger()(larger, values[i / N].at[i % N]);
+#pragma unroll
+    for (int i = 0; i < N * COUNT; i++) added += power_of_e(values[i / N].at[i % N] - larger);
+    sum = sum * power_of_e(top - larger) + added;
     top = larger;
   }
 };
@@ -64,8 +89,8 @@ struct Exponentials {
 // Of a row, for all threads of the group.
 __device__ inline Exponentials exponentials(const real* row, int width) {
   Exponentials own, all;
-  over_row([&](auto n, int c) { own.add(widen(load<decltype(n)::value>(row + c))); }, width, row);
-  all.top = group_reduce(Max(), own.top);
-  all.sum = group_sum(own.sum * exp(own.top - all.top));
+  over_row([&](auto, const auto& packs) { own.add(packs); }, width, row, row);
+  all.top = group_reduce(Larger(), own.top);
+  all.sum = group_sum(own.sum * power_of_e(own.top - all.top));
   return all;
 }

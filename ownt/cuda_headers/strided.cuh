@@ -20,12 +20,14 @@ struct Axes {
   __device__ bool is_line() const { return at[0] == 1 && at[1] == 1 && at[2] == 1; }
 };
 
-// The place of element number i. (Of a line i may be large; else it is below 2^32, and division is faster.)
+// The place of element number i. (Of a line i may be large; else it is below 2^32, as binders see to, and division is
+// faster.)
 struct Place {
   long long at[4] = {0, 0, 0, 0};
+  bool on_line;
 
-  __device__ Place(long long i, const Axes& sizes) {
-    if (sizes.is_line()) {
+  __device__ Place(long long i, const Axes& sizes) : on_line(sizes.is_line()) {
+    if (on_line) {
       at[3] = i;
       return;
     }
@@ -42,7 +44,8 @@ struct Place {
   }
 
   __device__ long long in(const Axes& strides) const {
-    return at[0] * strides.at[0] + at[1] * strides.at[1] + at[2] * strides.at[2] + at[3] * strides.at[3];
+    const long long last = at[3] * strides.at[3];
+    return on_line ? last : at[0] * strides.at[0] + at[1] * strides.at[1] + at[2] * strides.at[2] + last;
   }
 };
 

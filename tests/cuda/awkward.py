@@ -11,6 +11,7 @@ from ag.sample import Sample, between, fixed, integers, normal
 ROWS = ((0, 8), (1, 1), (5, 3), (37, 33), (3, 257), (2, 1000), (3, 5001))
 HELD = ((37, 256), (19, 520), (70, 768), (18, 1600), (9, 13000))  # by one, two, three packs of a thread; by too many
 COUNTS = (0, 1, 255, 4099, 9001)
+WIDE = (2, 20011)  # more than a block reads ahead
 _REDUCTIONS = ("max", "min", "var", "std")
 
 AWKWARD = {
@@ -34,9 +35,9 @@ AWKWARD = {
         *(Sample(between(0.5, 2, 1029), number) for number in (1, 2, 3.5)),
     ],
     "gelu": [Sample(normal(n), kind) for n in COUNTS for kind in ("none", "tanh")],
-    **{name: [Sample(normal(n, c)) for n, c in ROWS] for name in ("softmax", "log_softmax")},
+    **{name: [Sample(normal(n, c)) for n, c in (*ROWS, WIDE)] for name in ("softmax", "log_softmax")},
     "logsumexp": [
-        *(Sample(normal(n, c), axis=1) for n, c in ROWS),
+        *(Sample(normal(n, c), axis=1) for n, c in (*ROWS, WIDE)),
         Sample(normal(3, 40, 70), axis=(1, 2)),
         Sample(normal(2, 3, 1, 5), axis=(1, 3)),
         Sample(normal(2, 3, 1, 5), axis=(3, 2)),
@@ -48,8 +49,8 @@ AWKWARD = {
         Sample(normal(37, 33), normal(9, 33), approximate="tanh"),
     ],
     "cross_entropy": [
-        *(Sample(normal(n, c), integers(c, n)) for n, c in ROWS),
-        *(Sample(normal(n, c), integers(c, n), 1, "sum", 0.2, fixed(0.5, 2, c)) for n, c in ROWS[1:]),
+        *(Sample(normal(n, c), integers(c, n)) for n, c in (*ROWS, WIDE)),
+        *(Sample(normal(n, c), integers(c, n), 1, "sum", 0.2, fixed(0.5, 2, c)) for n, c in (*ROWS[1:], WIDE)),
         *(Sample(normal(n, c), integers(c, n), 1, label_smoothing=0.1) for n, c in ((3, 257), (3, 5001))),
         Sample(between(-800, 800, 3, 5001), integers(5001, 3), reduction="none"),
         Sample(normal(4500, 3), integers(3, 4500), 2, "mean", 0.0, fixed(0.5, 2, 3)),

@@ -51,14 +51,19 @@ def trained(name, make, options):
 def norms(place):
     """Norms of all orders, of gradients of one dtype and of two; of none."""
     grads = [node.tensor for node in parameters(place)]
-    mixed = [place.tensor(1000 * drawn(9, 7)), *grads, place.tensor(1000 * drawn(7, 8)).astype("float32")]
+    mixed = [
+        place.tensor(1000 * drawn(9, 7)),
+        *grads,
+        place.tensor(drawn(70001, 9)),
+        place.tensor(1000 * drawn(7, 8)).astype("float32"),
+    ]
     found = [clip.norm_of(given, order) for given in (grads, mixed) for order in (2, 1, 3, 0.5, math.inf)]
     return [norm.numpy().copy() for norm in found]
 
 
 def clipped(place):
     """Gradients scaled down, left alone, scaled, limited; and clipped to a norm that is NaN."""
-    nodes, results = parameters(place), []
+    nodes, results = [*parameters(place), ag.param(place.tensor(drawn(40001, 9)))], []
     for seed, change in enumerate(
         (
             lambda grads: clip.limit_norm(grads, clip.norm_of(grads), 2.0),

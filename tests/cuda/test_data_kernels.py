@@ -9,6 +9,8 @@ from simulated import simulated
 
 import ag
 import ownt
+from ag import kernels_cuda
+from ag.ops import embedding_cuda
 from ownt import memory
 from ownt.capture import Recording
 from ownt.cuda_strided import layout
@@ -82,7 +84,20 @@ class TestSums:
         x = ownt.asarray(np.random.default_rng(2).standard_normal(shape).astype("float32")).to("simulated")
         assert len({run(order, lambda: ag.sum(x, axis).numpy().tobytes()) for order in ORDERS}) == 1
 
-    def test_so_is_the_gradient_of_an_embedding(self):
+    def test_more_numbers_than_kernels_can_count_are_left_to_the_reference(self):
+        def axes(shape, target):
+            pitch = 2 * (shape[1] + 8)  # rows do not follow each other
+            return kernels_cuda._axes(shape, (pitch, 2), 2, target)
+
+        assert axes((1 << 16, 65535), (1, 1)) == ([], [(1 << 16, (65543,)), (65535, (1,))])
+        assert axes((1 << 16, 1 << 16), (1, 1)) is None, "summed"
+        assert axes((1 << 16, 1 << 16), (1 << 16, 1 << 16)) is None, "kept"
+        assert kernels_cuda._axes((1 << 17, 1 << 16), (1 << 17, 2), 2, ()) == ([], [(1 << 33, (1,))]), "a line"
+        assert kernels_cuda._are_rows(*axes((1 << 29, 3), (3,)))
+        assert not kernels_cuda._are_rows(*axes((1 << 31, 3), (3,)))
+        assert not kernels_cuda._are_rows(*axes((3, 1 << 31), (1 << 31,)))
+
+    def test_so_is_the_gradient_of_an_embedding_however_its_sort_is_cut(self, monkeypatch):
         draw = np.random.default_rng(3)
         indices = ownt.asarray(draw.integers(0, 9, 1500) * draw.integers(0, 2, 1500)).to("simulated")
         g = ownt.asarray(draw.standard_normal((1500, 20)).astype("float32")).to("simulated")
@@ -92,7 +107,12 @@ class TestSums:
             ag.embedding(indices, table).backward(g)
             return table.grad.numpy().tobytes()
 
-        assert len({run(order, gradient) for order in ORDERS}) == 1
+        found = {run(order, gradient) for order in ORDERS}
+        for tile, tiles in ((32, 512), (512, 1)):  # many counts; tiles that a warp reads in turns
+            monkeypatch.setattr(embedding_cuda, "_TILE", tile)
+            monkeypatch.setattr(embedding_cuda, "_TILES", tiles)
+            found |= {run(order, gradient) for order in ORDERS}
+        assert len(found) == 1
 
 
 def run(order, function):

@@ -27,6 +27,8 @@ def missing() -> str:
 
 
 pytestmark = [pytest.mark.cuda_check, pytest.mark.skipif(bool(missing()), reason=missing())]
+# What CUDA's sinf, cosf and tanf do to angles above 10^5: an integer times pi / 2^65 in double.
+_LARGE_ANGLE = re.compile(r"\.reg \.f64|cvt\.rn\.f64\.s64|mul\.f64 .*0d3BF921FB54442D19|cvt\.rn\.ftz\.f32\.f64")
 
 
 def compiled(source: Source, dtype: str, architecture: str, method: str = "cubin") -> tuple[bytes, str]:
@@ -63,7 +65,7 @@ def test_single_precision_stays_single(file):
         pytest.skip("it says itself that it computes in double")
     for dtype in {"float32", "bfloat16"} & set(source.dtypes):
         code, _ = compiled(source, dtype, "compute_90", "ptx")
-        lines = [line for line in code.decode().splitlines() if ".f64" in line]
+        lines = [line for line in code.decode().splitlines() if ".f64" in line and not _LARGE_ANGLE.search(line)]
         assert not lines, (dtype, lines[:5])
 
 
