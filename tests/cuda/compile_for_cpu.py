@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 from ownt.cuda_signature import Signature
@@ -22,7 +24,8 @@ HERE = Path(__file__).parent
 CACHE = Path(os.environ.get("OWNT_TEST_CACHE", Path(tempfile.gettempdir()) / f"ownt-cuda-check-{os.getuid()}"))
 ORDERS = ("forward", "reversed", "shuffled")
 BARRIER = re.compile(r"__sync(threads|warp)\(([^()]*)\)")
-FLAGS = ("-O1", "-g0", "-shared", "-fPIC", "-std=c++20", "-fpermissive", "-w", "-ffp-contract=off")
+FLAGS = ("-O1", "-g0", "-fPIC", "-std=c++20", "-fpermissive", "-w", "-ffp-contract=off")
+SANITIZE = ("-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fno-omit-frame-pointer")
 
 
 def missing() -> str:
@@ -79,10 +82,8 @@ class Library:
     """A compiled source. `barriers` are the lines that its barriers stand on, by their numbers."""
 
     def __init__(self, source: Source, dtype, sanitized: bool = False) -> None:
-        text, self.barriers = numbered(source.lines)
-        entries = "\n".join(entry(kernel.signature) for kernel in source.kernels.values())
-        program = f'#include "executor.h"\nnamespace {{\n{text}\n}}\n{entries}\n'
-        self.library = ctypes.CDLL(_compiled(source.path.name, program, dtype, sanitized))
+        self.barriers = numbered(source.lines)[1]
+        self.library = ctypes.CDLL(compiled(source, dtype, sanitized))
 
     def set(self, order: str, deleted: int = -1) -> None:
         """Choose the order in which threads run, and the barrier that does nothing."""
@@ -110,24 +111,42 @@ class Dim(ctypes.Structure):
         super().__init__(x, y, z)
 
 
-def _compiled(name: str, program: str, dtype, sanitized: bool) -> str:
-    """The path of the compiled program, which is kept for the next time."""
-    flags = [*FLAGS, *(option for option in options(dtype) if option.startswith("-D")), *includes()]
-    if sanitized:
-        flags += ["-fsanitize=address,alignment", "-fno-sanitize-recover=alignment", "-fno-omit-frame-pointer"]
+def compiled(source: Source, dtype, sanitized: bool = False) -> str:
+    """The path of a source as a library, which is kept for the next time."""
+    entries = "\n".join(entry(kernel.signature) for kernel in source.kernels.values())
+    program = f'#include "executor.h"\nnamespace {{\n{numbered(source.lines)[0]}\n}}\n{entries}\n'
+    flags = (*FLAGS, *includes(), *(SANITIZE if sanitized else ()))
+    defined = (option for option in options(dtype) if option.startswith("-D"))
+    folder = str(_headers(flags).parent)
+    return str(_made(source.path.name, program, (f"-I{folder}", *flags, *defined, "-shared", "-x", "c++", "-"), ".so"))
+
+
+@functools.cache
+def _headers(flags: tuple[str, ...]) -> Path:
+    """executor.h and what it includes, compiled for programs with these flags."""
+    kept = _made("executor.h", "", (*flags, "-x", "c++-header", f"{HERE}/executor.h"), ".gch")
+    path = kept.with_suffix("") / "executor.h.gch"  # where g++ looks for it, in a folder of its own
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(kept)
+    return path
+
+
+def _made(name: str, program: str, flags: tuple[str, ...], suffix: str) -> Path:
+    """What g++ makes of a program, or made of it before."""
     headers = "".join(path.read_text("utf-8") for path in sorted(HERE.glob("*.h")))
     key = hashlib.sha256("\0".join([program, headers, *flags]).encode()).hexdigest()[:20]
-    path = CACHE / f"{name}-{key}.so"
+    path = CACHE / f"{name}-{key}{suffix}"
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
-        made = path.with_suffix(f".{os.getpid()}")
-        found = subprocess.run(
-            ["g++", *flags, "-x", "c++", "-", "-o", str(made)], input=program, capture_output=True, text=True
-        )
+        made = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
+        command = ["g++", *flags, "-o", str(made)]
+        found = subprocess.run(command, input=program, capture_output=True, text=True)
         if found.returncode:
             raise RuntimeError(f"{name}: g++ could not compile it for the executor\n{found.stderr[:4000]}")
         made.rename(path)
-    return str(path)
+    return path
 
 
 def sanitized(*arguments: str) -> subprocess.CompletedProcess:

@@ -7,7 +7,10 @@ import sys
 from cases import compare
 from simulated import simulated
 
-simulated.sanitized = True
-for name in sys.argv[1:]:
-    for dtype in ("float32", "bfloat16"):  # 4 and 8 numbers in 16 bytes
-        compare(name, dtype)
+DTYPES = ("float32", "bfloat16")  # 4 and 8 numbers in 16 bytes
+
+if __name__ == "__main__":
+    simulated.sanitized = True
+    for name in sys.argv[1:]:
+        for dtype in DTYPES:
+            compare(name, dtype)

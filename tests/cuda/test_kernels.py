@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from cases import CASES, compare, launched
-from compile_for_cpu import ORDERS, missing, numbered, sanitized
+from compile_for_cpu import ORDERS, compiled, missing, numbered, sanitized
+from sanitized import DTYPES as SANITIZED
 from simulated import simulated
 from sources import SOURCES
 
 pytestmark = [pytest.mark.cuda_check, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_compiled(request):
+    """On all cores, where most of the tests are run."""
+    if len(request.session.items) < len(CASES):
+        return
+    wanted = [(source, dtype) for source in SOURCES.values() for dtype in source.dtypes]
+    wanted += [(source, dtype, True) for source in SOURCES.values() for dtype in source.dtypes if dtype in SANITIZED]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda job: compiled(*job), wanted))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from sources import PATHS, SOURCES
@@ -48,8 +50,9 @@ def compiled(source: Source, dtype: str, architecture: str, method: str = "cubin
 @pytest.mark.parametrize("file", sorted(SOURCES))
 def test_it_compiles_without_spills_and_warnings(file, architecture):
     source = SOURCES[file]
-    for dtype in source.dtypes:
-        code, log = compiled(source, dtype, architecture)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda dtype: compiled(source, dtype, architecture), source.dtypes)
+    for dtype, (code, log) in zip(source.dtypes, found, strict=True):
         assert code[:4] == b"\x7fELF"
         assert set(re.findall(r"Compiling entry function '(\w+)'", log)) == set(source.kernels), dtype
         spilled = [line for line in log.splitlines() if "spill" in line and "0 bytes spill stores, 0 " not in line]
