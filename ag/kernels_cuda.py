@@ -55,7 +55,7 @@ def elementwise(kernel: Kernel, code: CudaKernel) -> None:
         if alike(y, *arrays):
             return code.launch(devices.of(y), y.dtype, blocks(y), THREADS), (*inputs, y, out.beta, y.size)
         calls = Calls(out.tensor)
-        given = [_in_line(calls, x, y.shape) if devices.is_array(x) else x for x in inputs]
+        given = [in_line(calls, x, y.shape) if devices.is_array(x) else x for x in inputs]
         work = calls.workspace(y.shape)
         launch = code.launch(devices.of(y), y.dtype, blocks(y), THREADS)
         calls.add(launch, *given, work.array, 0, work.size)
@@ -63,7 +63,7 @@ def elementwise(kernel: Kernel, code: CudaKernel) -> None:
         return calls.bound()
 
 
-def _in_line(calls: Calls, x: Any, shape: tuple[int, ...]) -> Any:
+def in_line(calls: Calls, x: Any, shape: tuple[int, ...]) -> Any:
     """x broadcast to a shape, in one run of bytes: itself, or a copy."""
     if x.shape == shape and x.flags.c_contiguous:
         return x

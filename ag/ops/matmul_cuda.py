@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ag import kernels
 from ag.ops.matmul import affine_kernel, matmul_kernel
 from ownt import gemm
 from ownt.kernel import Out
@@ -14,6 +15,8 @@ _DTYPES = "float32", "float64", "float16", "bfloat16"
 
 @matmul_kernel.on("cuda", *_DTYPES)
 def _(a: Any, b: Any, *, out: Out) -> tuple[Callable[..., None], tuple] | None:
+    if not a.shape[-1]:  # sums of nothing
+        return kernels.fill.bind(0.0, out=out)
     return gemm.bind(a, b, out.array, out.beta)
 
 

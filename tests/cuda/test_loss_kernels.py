@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from cases import TOLERANCE, Place, close, references_only
@@ -12,7 +14,7 @@ import ag
 import ownt
 from ag import pieces
 from ag.ops import fused, loss, nll
-from ag.ops.softmax_cuda import _rows
+from ag.ops.softmax_cuda import _in_rows
 from ownt import Tensor
 from ownt.cuda_rows import fits
 from ownt.kernel import Kernel, Out
@@ -150,9 +152,10 @@ def test_a_product_takes_the_slope_of_gelu_where_it_can(width, beta, approximate
 
 def test_rows_too_many_or_too_wide_are_left_to_the_reference():
     for shape in ((1 << 31, 1), (1, 1 << 31)):
-        assert _rows(np.empty(shape, "bool"), (1,)) is None  # memory that nobody touches
         assert not fits(*shape)
-    assert _rows(np.empty((1 << 20, 3), "bool"), (1,)) == (1 << 20, 3)
+        many = SimpleNamespace(array=np.empty(shape, "bool"))  # memory that nobody touches
+        assert _in_rows(None, shape, (1,), (), many) is None
+    assert fits(1 << 20, 3)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
