@@ -13,7 +13,7 @@ train: $(BASE)  ## train the default model on the names that come with the packa
 	$(BIN)/ownt train
 
 test: $(BASE)  ## run the tests, but for those of `make cuda-check` and `make parity`
-	$(BIN)/python -m pytest --ignore=tests/cuda
+	$(BIN)/python -m pytest --ignore=tests/cuda --ignore=tests/parity
 
 check: $(CHECKS)  ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
