@@ -20,7 +20,7 @@ _WARP, _BLOCK = 32, 256
 _FEW = 1 << 10  # elements of which a warp makes a result; of more a block does
 _BLOCKS = 1 << 10  # of all parts together, at most
 _LEAST = 16  # elements for each thread, at least, where a result is made in parts
-_COUNT = 1 << 32  # results, and elements of each, of arrays with several axes, at most
+_RESULTS, _COUNT = 1 << 31, 1 << 32  # blocks of a grid, and elements of a result, are fewer
 
 
 class Cut(NamedTuple):
@@ -68,14 +68,19 @@ def _cut(shape: Sizes, target: Sizes, arrays: tuple[tuple[Sizes, Sizes, int], ..
     reduced = merged([axis for axis, left in zip(axes, target, strict=True) if axis[0] != left])
     results, count = (math.prod(size for size, _ in part) for part in (kept, reduced))
     there, here = along(kept, len(arrays)), along(reduced, len(arrays))
-    if there is None or here is None or max(results, count) >= _COUNT:
+    if there is None or here is None or results >= _RESULTS or count >= _COUNT:
         return None
     strides = tuple(zip(there[1:], here[1:], strict=True))
+    return Cut(*shared_out(results, count), there[0], here[0], strides)
+
+
+def shared_out(results: int, count: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Grid and block, as in Cut, for results of `count` elements each."""
     if count <= _FEW:
         rows = _BLOCK // _WARP
-        return Cut((-(-results // rows), 1), (_WARP, rows), there[0], here[0], strides)
+        return (-(-results // rows), 1), (_WARP, rows)
     parts = max(1, min(_BLOCKS // max(results, 1), count // (_BLOCK * _LEAST)))
-    return Cut((results, parts), (_BLOCK, 1), there[0], here[0], strides)
+    return (results, parts), (_BLOCK, 1)
 
 
 def sums(calls: Calls, code: CudaKernel, shape: Sizes, target: Sizes, *inputs: Any) -> Tensor | None:

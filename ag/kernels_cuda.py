@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ag import kernels
+from ag.along_cuda import shared_out
 from ownt import device as devices
 from ownt import dtype as dtypes
 from ownt import scratch
@@ -25,9 +26,8 @@ _sum_axes = _source.kernel("sum_axes")
 _sum_parts = _source.kernel("sum_parts")
 
 _WARP, _BLOCK = 32, THREADS
-_FEW = 1 << 10  # numbers that a warp adds up; of more a block makes a sum
 _BLOCKS = 1 << 10  # of all parts together, at most
-_LEAST, _LEAST_ROWS = 16, 4  # numbers, or rows, that a thread adds up, at least, where work is cut into parts
+_LEAST_ROWS = 4  # that a thread adds up, at least, where work is cut into parts
 _MOST = 1 << 30  # rows, columns and blocks that are counted in ints
 _COUNT = 1 << 32  # numbers along several axes, at most: see Place of strided.cuh
 _STACKS = 65535  # blocks along the second and third axis of a grid, at most
@@ -167,7 +167,4 @@ def _cut_rows(x: Any, kept: list[Axis], summed: list[Axis]) -> _Cut:
 def _cut_axes(kept: list[Axis], summed: list[Axis]) -> _Cut:
     results, count = _count(kept), _count(summed)
     lies = (*along(kept), *along(summed))  # type: ignore[misc]
-    if count <= _FEW:
-        return _Cut((-(-results // (_BLOCK // _WARP)), 1), (_WARP, _BLOCK // _WARP), lies, ())
-    parts = max(1, min(_BLOCKS // max(results, 1), count // (_BLOCK * _LEAST)))
-    return _Cut((results, parts), (_BLOCK, 1), lies, ())
+    return _Cut(*shared_out(results, count), lies, ())
